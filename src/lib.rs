@@ -1,0 +1,9 @@
+//! dso, the Docker Secret Operator: an engine plugin that gives containers their secrets as files in RAM.
+
+pub mod faults;
+pub mod host;
+pub mod memory;
+pub mod paths;
+pub mod secret;
+pub mod settings;
+pub mod units;

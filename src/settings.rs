@@ -1,0 +1,115 @@
+//! Strict reading of a table of settings: every key is asked for by name, and what is left over is a
+//! fault that names the nearest key. Stands beneath everything; knows [`Faults`] alone.
+
+use crate::{
+    faults::{self, Faults},
+    units,
+};
+use std::{path::PathBuf, time::Duration};
+use toml::{Table, Value};
+
+/// A table that is being read. Dotted names (`auth.method`) reach into tables of the table.
+pub struct Settings {
+    place: String,
+    table: Table,
+    known: Vec<&'static str>,
+    faults: Faults,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// `place` is how messages name the table: `[provider.vault]`.
+    pub fn new(place: impl Into<String>, table: Table) -> Self {
+        Self { place: place.into(), table, known: Vec::new(), faults: Faults::default() }
+    }
+
+    pub fn string(&mut self, key: &'static str) -> Option<String> {
+        match self.take(key)? {
+            Value::String(text) if !text.is_empty() => Some(text),
+            _ => self.wrong(key, "must be a text that is not empty"),
+        }
+    }
+
+    pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.string(key).map(PathBuf::from)
+    }
+
+    pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        match self.take(key)? {
+            Value::Boolean(value) => Some(value),
+            _ => self.wrong(key, "must be true or false"),
+        }
+    }
+
+    /// A time such as `30s` or `1m30s`.
+    pub fn duration(&mut self, key: &'static str) -> Option<Duration> {
+        let text = self.string(key)?;
+        match units::duration(&text) {
+            Ok(duration) => Some(duration),
+            Err(_) => self.wrong(key, "must be a time such as `30s` or `1m30s`"),
+        }
+    }
+
+    /// Notes a fault of `key`.
+    pub fn wrong<T>(&mut self, key: &str, fault: &str) -> Option<T> {
+        self.faults.push(format!("{}: `{key}` {fault}", self.place));
+        None
+    }
+
+    /// A value made by `make`, unless there were faults; keys that nobody asked for are faults.
+    pub fn finish<T>(mut self, make: impl FnOnce() -> T) -> Result<T, Faults> {
+        let mut left = Vec::new();
+        leaves("", &self.table, &mut left);
+        for key in left {
+            let fault = faults::unknown("key", &key, self.known.iter().copied());
+            self.faults.push(format!("{}: {fault}", self.place));
+        }
+        if self.faults.is_empty() { Ok(make()) } else { Err(self.faults) }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        remove(&mut self.table, key)
+    }
+}
+
+fn remove(table: &mut Table, key: &str) -> Option<Value> {
+    let Some((outer, inner)) = key.split_once('.') else { return table.remove(key) };
+    let nested = table.get_mut(outer)?.as_table_mut()?;
+    let found = remove(nested, inner);
+    if nested.is_empty() {
+        table.remove(outer);
+    }
+    found
+}
+
+fn leaves(prefix: &str, table: &Table, found: &mut Vec<String>) {
+    for (key, value) in table {
+        match value {
+            Value::Table(nested) if !nested.is_empty() => leaves(&format!("{prefix}{key}."), nested, found),
+            _ => found.push(format!("{prefix}{key}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_faults_come_at_once_and_an_unknown_key_names_the_nearest() {
+        let table = "adress = 'x'\nauth.methd = 'y'\nverify = 3".parse().unwrap();
+        let mut settings = Settings::new("[provider.v]", table);
+        settings.string("address");
+        settings.string("auth.method");
+        settings.boolean("verify");
+        let faults = settings.finish(|| ()).unwrap_err().to_string();
+        assert_eq!(
+            faults,
+            "[provider.v]: `verify` must be true or false; \
+             [provider.v]: unknown key `adress`: did you mean `address`?; \
+             [provider.v]: unknown key `auth.methd`: did you mean `auth.method`?"
+        );
+    }
+}
