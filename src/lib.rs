@@ -4,6 +4,7 @@ pub mod faults;
 pub mod host;
 pub mod memory;
 pub mod paths;
+pub mod projection;
 pub mod secret;
 pub mod settings;
 pub mod units;
