@@ -8,3 +8,4 @@ pub mod projection;
 pub mod secret;
 pub mod settings;
 pub mod units;
+pub mod volume;
