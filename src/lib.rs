@@ -5,6 +5,7 @@ pub mod host;
 pub mod memory;
 pub mod paths;
 pub mod projection;
+pub mod provider;
 pub mod secret;
 pub mod settings;
 pub mod units;

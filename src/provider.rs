@@ -1,0 +1,59 @@
+//! Secret providers: what dso asks of one, and which there are.
+//!
+//! A provider is one file that implements [`Provider`] and one line in [`registry`]. Single flight,
+//! caching, back-off and the rules of provider traffic are the seam's ([`cache`]), not the providers'.
+
+pub mod cache;
+pub mod error;
+pub mod local;
+pub mod registry;
+#[cfg(test)]
+pub mod scripted;
+pub mod vault;
+
+use crate::secret::{Secret, SecretId, SecretVersion};
+use async_trait::async_trait;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use cache::Cache;
+pub use error::{ErrorKind, ProviderError};
+pub use registry::Registry;
+
+/// What a version check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observed {
+    Version(SecretVersion),
+    /// The provider cannot tell without reading the value: the policy forbids metadata, or there are no versions.
+    Unversioned,
+}
+
+/// Where a provider tells of changes that it learns of by itself; the item is its instance name.
+pub type Pushes = mpsc::UnboundedSender<String>;
+
+/// A place that holds secrets.
+///
+/// # Guarantees that the callers rely on
+/// - Every call ends by itself: an implementation has its own time limits (5 s to connect, 10 s in all).
+/// - A call that is dropped leaves nothing behind that another would trip over.
+/// - No error, log line or `Debug` holds a value, a token or what a server echoed of them.
+#[async_trait]
+pub trait Provider: Send + Sync + 'static {
+    /// Faults of a reference that show without asking the server: an unknown parameter, an impossible path.
+    fn validate(&self, id: &SecretId) -> Result<(), String>;
+
+    /// Reads a whole secret. A secret without versions of its own gets one from [`Secret::version`]'s
+    /// maker, the cache: return an empty label.
+    async fn read(&self, id: &SecretId) -> Result<Secret, ProviderError>;
+
+    /// The name of a group of secrets whose versions one call of [`Provider::versions`] can tell, or
+    /// `None` where each has to be asked for alone. May change while the provider learns what its server can do.
+    fn batch(&self, id: &SecretId) -> Option<String>;
+
+    /// The current version of each of `ids`, in their order; all are of one batch.
+    async fn versions(&self, ids: &[Arc<SecretId>]) -> Vec<Result<Observed, ProviderError>>;
+
+    /// What the provider does beside answering, until `cancel`: renew a token, watch a file.
+    async fn run(&self, pushes: Pushes, cancel: CancellationToken);
+}

@@ -1,0 +1,382 @@
+//! The seam between the providers and everyone who needs secrets: last known values, single flight, and
+//! what the last check of each secret found.
+//!
+//! # Guarantees
+//! - However many ask at once, one call is made for a distinct secret, and all get its outcome.
+//! - A value is read once for each change: version checks go before reads where the provider has versions.
+//! - A failure never removes a value: it is remembered beside it, and the value stays until it is
+//!   evicted, at the earliest when `max-stale` has passed since the provider last confirmed it.
+//!
+//! # Caveats
+//! - A secret without versions is read for every check, and told apart by a keyed digest of its content.
+//!   The key is random in each process, so that the digest, which is shown, cannot be used to guess the value.
+
+use super::{ErrorKind, Observed, ProviderError, Registry};
+use crate::secret::{Secret, SecretId, SecretVersion};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::Mutex as AsyncMutex, task::JoinSet, time::Instant};
+
+/// Last known values and the outcome of the last check, for each distinct secret in use.
+pub struct Cache {
+    registry: Registry,
+    entries: Mutex<HashMap<Arc<SecretId>, Arc<Entry>>>,
+    digest: [RandomState; 2],
+}
+
+/// What is known of a secret without asking anyone.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The newest version that the provider told.
+    pub latest: Option<SecretVersion>,
+    /// Why the last check or read failed; `None` after one that succeeded.
+    pub error: Option<ProviderError>,
+    /// When the provider last confirmed that `latest` is the newest.
+    pub confirmed: Option<Instant>,
+    /// How many checks failed one after the other.
+    pub failures: u32,
+}
+
+/// What one round of checks says of when to run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// The provider answered, be it with a refusal.
+    Answered,
+    /// It was out of reach: try again sooner, after this many failures, but not before `delay`.
+    Unreachable { failures: u32, delay: Option<Duration> },
+}
+
+struct Entry {
+    id: Arc<SecretId>,
+    state: Mutex<State>,
+    /// Held by the one who asks the provider.
+    flight: AsyncMutex<()>,
+}
+
+/// A value, and when the provider last said that it is the newest.
+#[derive(Clone)]
+struct Held {
+    secret: Arc<Secret>,
+    confirmed: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    known: Known,
+    held: Option<Held>,
+    /// How many calls have ended: whoever waited while one did takes its outcome.
+    ended: u64,
+    not_before: Option<Instant>,
+}
+
+// === impl Cache ===
+
+impl Cache {
+    pub fn new(registry: Registry) -> Self {
+        Self { registry, entries: Mutex::default(), digest: [RandomState::new(), RandomState::new()] }
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The secret as its provider has it now; a value confirmed within `fresh` is taken as it is.
+    pub async fn get(&self, id: &Arc<SecretId>, fresh: Duration) -> Result<Arc<Secret>, ProviderError> {
+        let entry = self.entry(id);
+        let seen = entry.state().ended;
+        if let Some(held) = entry.newest_held(fresh) {
+            return Ok(held);
+        }
+        let _flight = entry.flight.lock().await;
+        if let Some(outcome) = entry.outcome_since(seen) {
+            return outcome;
+        }
+        entry.refuse_early_call()?;
+        entry.note(self.ask(&entry).await)
+    }
+
+    /// The newest value, if it is held and was confirmed within `time`; asks nobody.
+    pub fn fresh(&self, id: &Arc<SecretId>, time: Duration) -> Option<Arc<Secret>> {
+        self.find(id)?.newest_held(time)
+    }
+
+    /// The newest version of the secret that a check has told of, read if it is not held yet.
+    pub async fn current(&self, id: &Arc<SecretId>) -> Result<Arc<Secret>, ProviderError> {
+        let entry = self.entry(id);
+        if let Some(held) = entry.newest_held(Duration::MAX) {
+            return Ok(held);
+        }
+        let seen = entry.state().ended;
+        let _flight = entry.flight.lock().await;
+        if let Some(held) = entry.newest_held(Duration::MAX) {
+            return Ok(held);
+        }
+        if let Some(outcome) = entry.outcome_since(seen) {
+            return outcome;
+        }
+        entry.refuse_early_call()?;
+        entry.note(self.read(id).await)
+    }
+
+    /// The value last confirmed, if that was within `max_stale`.
+    pub fn last_known(&self, id: &Arc<SecretId>, max_stale: Duration) -> Option<Arc<Secret>> {
+        self.find(id)?.confirmed_within(max_stale)
+    }
+
+    /// What is known of a secret without asking.
+    pub fn known(&self, id: &Arc<SecretId>) -> Known {
+        self.find(id).map(|entry| entry.state().known.clone()).unwrap_or_default()
+    }
+
+    /// What is checked together with `id`: the name of its provider's batch, or the secret itself.
+    pub fn batch(&self, id: &SecretId) -> Option<String> {
+        self.registry.get(id.provider())?.batch(id)
+    }
+
+    /// Asks for the versions of `ids`, all of one batch, and notes what is found. A secret without versions is read.
+    /// One for which the server asked for a pause is left out until that is over.
+    pub async fn check(&self, ids: &[Arc<SecretId>]) -> Round {
+        let Some(first) = ids.first() else { return Round::Answered };
+        let mut round = RoundSoFar::default();
+        let mut ask = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.find(id).and_then(|entry| entry.pause()) {
+                Some((known, rest)) => round.fail(&known, Some(rest)),
+                None => ask.push(id.clone()),
+            }
+        }
+        if ask.is_empty() {
+            return round.end();
+        }
+        let answers = match self.provider(first) {
+            Ok(provider) => provider.versions(&ask).await,
+            // Mounted before the settings changed: whoever looks shall see that nobody follows the secret.
+            Err(error) => ask.iter().map(|_| Err(error.clone())).collect(),
+        };
+        for (id, answer) in ask.iter().zip(answers) {
+            let entry = self.entry(id);
+            match answer {
+                Ok(Observed::Version(version)) => entry.confirm(version),
+                Ok(Observed::Unversioned) => {
+                    let _flight = entry.flight.lock().await;
+                    // The outcome is in the entry, for whoever needs it.
+                    let _ = entry.note(self.read(id).await);
+                }
+                Err(error) => drop(entry.note(Err(error))),
+            }
+            round.add(&entry.state().known);
+        }
+        round.end()
+    }
+
+    /// Drops the values that are neither in use nor confirmed within the time that `keep` gives for them.
+    pub fn evict(&self, keep: impl Fn(&SecretId) -> Option<Duration>) {
+        lock(&self.entries).retain(|id, entry| {
+            // Somebody is waiting on it.
+            Arc::strong_count(entry) > 1
+                || keep(id).is_some_and(|keep| keep == Duration::MAX || entry.confirmed_within(keep).is_some())
+        });
+    }
+
+    /// Whether any value is held for `id`.
+    pub fn holds(&self, id: &Arc<SecretId>) -> bool {
+        self.find(id).is_some_and(|entry| entry.state().held.is_some())
+    }
+
+    /// A version check where a value is held, and a read where it is not, or not any more the newest.
+    async fn ask(&self, entry: &Entry) -> Result<Arc<Secret>, ProviderError> {
+        let held = entry.state().held.clone().map(|held| held.secret);
+        if let Some(held) = held.filter(|held| !is_digest(&held.version)) {
+            let provider = self.provider(&entry.id)?;
+            let mut answers = provider.versions(std::slice::from_ref(&entry.id)).await;
+            match answers.pop() {
+                Some(Ok(Observed::Version(version))) if version == held.version => return Ok(held),
+                Some(Err(error)) => return Err(error),
+                _ => {}
+            }
+        }
+        self.read(&entry.id).await
+    }
+
+    async fn read(&self, id: &SecretId) -> Result<Arc<Secret>, ProviderError> {
+        let mut secret = self.provider(id)?.read(id).await?;
+        if secret.version.label().is_empty() {
+            secret.version = self.content_version(&secret);
+        }
+        Ok(Arc::new(secret))
+    }
+
+    fn provider(&self, id: &SecretId) -> Result<&Arc<dyn super::Provider>, ProviderError> {
+        let missing = |fault| ProviderError::new(ErrorKind::Misconfigured, fault);
+        self.registry.validate(id).map_err(missing)?;
+        self.registry.get(id.provider()).ok_or_else(|| missing("unknown provider".into()))
+    }
+
+    /// 128 bits of SipHash under two random keys: enough to notice a change, no use to guess a value.
+    fn content_version(&self, secret: &Secret) -> SecretVersion {
+        let [high, low] = self.digest.each_ref().map(|key| key.hash_one(secret.value.expose()));
+        SecretVersion::new(format!("{DIGEST}{high:016x}{low:016x}"), "")
+    }
+
+    fn find(&self, id: &Arc<SecretId>) -> Option<Arc<Entry>> {
+        lock(&self.entries).get(id).cloned()
+    }
+
+    fn entry(&self, id: &Arc<SecretId>) -> Arc<Entry> {
+        let mut entries = lock(&self.entries);
+        let new = || Arc::new(Entry { id: id.clone(), state: Mutex::default(), flight: AsyncMutex::default() });
+        entries.entry(id.clone()).or_insert_with(new).clone()
+    }
+}
+
+/// How the version of a secret without versions begins.
+const DIGEST: &str = "content-";
+
+fn is_digest(version: &SecretVersion) -> bool {
+    version.label().starts_with(DIGEST)
+}
+
+/// Reads several secrets at once; a failure of one does not keep the others from being read.
+pub async fn all<F>(ids: impl IntoIterator<Item = Arc<SecretId>>, read: impl Fn(Arc<SecretId>) -> F) -> Secrets
+where
+    F: Future<Output = Result<Arc<Secret>, ProviderError>> + Send + 'static,
+{
+    let mut reads = JoinSet::new();
+    for id in ids {
+        let read = read(id.clone());
+        reads.spawn(async move { (id, read.await) });
+    }
+    let mut secrets = Secrets::default();
+    for (id, result) in reads.join_all().await {
+        match result {
+            Ok(secret) => drop(secrets.found.insert(id, secret)),
+            Err(error) => secrets.failed.push((id, error)),
+        }
+    }
+    secrets.failed.sort_by(|a, b| a.0.cmp(&b.0));
+    secrets
+}
+
+/// What [`all`] found.
+#[derive(Debug, Default)]
+pub struct Secrets {
+    pub found: HashMap<Arc<SecretId>, Arc<Secret>>,
+    pub failed: Vec<(Arc<SecretId>, ProviderError)>,
+}
+
+#[derive(Default)]
+struct RoundSoFar {
+    answered: bool,
+    failures: u32,
+    delay: Option<Duration>,
+}
+
+impl RoundSoFar {
+    fn add(&mut self, known: &Known) {
+        match &known.error {
+            Some(error) if error.kind().is_transient() => self.fail(known, error.delay()),
+            _ => self.answered = true,
+        }
+    }
+
+    fn fail(&mut self, known: &Known, delay: Option<Duration>) {
+        self.failures = self.failures.max(known.failures);
+        self.delay = self.delay.max(delay);
+    }
+
+    fn end(self) -> Round {
+        match self.answered {
+            true => Round::Answered,
+            false => Round::Unreachable { failures: self.failures, delay: self.delay },
+        }
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// The value that the provider confirmed within `time`, be there a newer one by now or not.
+    fn confirmed_within(&self, time: Duration) -> Option<Arc<Secret>> {
+        let held = self.state().held.clone()?;
+        (held.confirmed.elapsed() <= time).then_some(held.secret)
+    }
+
+    /// The value, if it is the newest that is known of and was confirmed within `time`.
+    fn newest_held(&self, time: Duration) -> Option<Arc<Secret>> {
+        let state = self.state();
+        let held = state.held.clone()?;
+        let newest = state.known.latest.as_ref() == Some(&held.secret.version);
+        (newest && held.confirmed.elapsed() <= time).then_some(held.secret)
+    }
+
+    fn outcome_since(&self, seen: u64) -> Option<Result<Arc<Secret>, ProviderError>> {
+        let error = {
+            let state = self.state();
+            (state.ended > seen).then(|| state.known.error.clone())?
+        };
+        match error {
+            Some(error) => Some(Err(error)),
+            None => self.newest_held(Duration::MAX).map(Ok),
+        }
+    }
+
+    /// The server asked for a pause that is not over: it is not called.
+    fn refuse_early_call(&self) -> Result<(), ProviderError> {
+        match self.pause().and_then(|(known, _)| known.error) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// What is left of the pause that the server asked for, and what is known meanwhile.
+    fn pause(&self) -> Option<(Known, Duration)> {
+        let state = self.state();
+        let rest = state.not_before?.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())?;
+        Some((state.known.clone(), rest))
+    }
+
+    /// Notes the outcome of a read or of a check that found the held value to be the newest.
+    fn note(&self, result: Result<Arc<Secret>, ProviderError>) -> Result<Arc<Secret>, ProviderError> {
+        match &result {
+            Ok(secret) => {
+                self.state().held = Some(Held { secret: secret.clone(), confirmed: Instant::now() });
+                self.confirm(secret.version.clone());
+            }
+            Err(error) => {
+                let mut state = self.state();
+                state.ended += 1;
+                state.known.failures = state.known.failures.saturating_add(1);
+                state.not_before = error.delay().map(|delay| Instant::now() + delay);
+                state.known.error = Some(error.clone());
+            }
+        }
+        result
+    }
+
+    fn confirm(&self, version: SecretVersion) {
+        let mut state = self.state();
+        state.ended += 1;
+        state.not_before = None;
+        if let Some(held) = state.held.as_mut().filter(|held| held.secret.version == version) {
+            held.confirmed = Instant::now();
+        }
+        state.known = Known { latest: Some(version), error: None, confirmed: Some(Instant::now()), failures: 0 };
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that holds these locks can leave their contents half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

@@ -1,0 +1,210 @@
+use super::*;
+use crate::provider::{Provider, scripted::Scripted};
+
+const FRESH: Duration = Duration::from_millis(500);
+
+fn cache(provider: &Arc<Scripted>) -> Arc<Cache> {
+    let provider: Arc<dyn Provider> = provider.clone();
+    Arc::new(Cache::new(Registry::of([("p".to_owned(), provider)])))
+}
+
+fn id(text: &str) -> Arc<SecretId> {
+    Arc::new(text.parse().unwrap())
+}
+
+fn down() -> Option<ProviderError> {
+    Some(ProviderError::new(ErrorKind::Unreachable, "down"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_who_ask_at_once_make_one_read_and_share_its_outcome() {
+    let provider = Scripted::versioned();
+    provider.put("a", "1", b"x");
+    provider.delay(Duration::from_secs(1));
+    let cache = cache(&provider);
+    let ask = |fresh| {
+        let cache = cache.clone();
+        tokio::spawn(async move { cache.get(&id("p://a"), fresh).await.map(|secret| secret.value.len()) })
+    };
+    let asked: Vec<_> = (0..20).map(|_| ask(FRESH)).collect();
+    for task in asked {
+        assert_eq!(task.await.unwrap().unwrap(), 1);
+    }
+    assert_eq!(provider.calls(), (1, 0));
+    provider.fail(down());
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let asked: Vec<_> = (0..20).map(|_| ask(FRESH)).collect();
+    for task in asked {
+        assert_eq!(task.await.unwrap().unwrap_err().to_string(), "down");
+    }
+    assert_eq!(provider.calls(), (0, 1), "a failure is shared as well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_is_read_again_only_when_its_version_changed() {
+    let provider = Scripted::versioned();
+    provider.put("a", "1", b"x");
+    let cache = cache(&provider);
+    cache.get(&id("p://a"), FRESH).await.unwrap();
+    cache.get(&id("p://a"), FRESH).await.unwrap();
+    assert_eq!(provider.calls(), (1, 0), "what was just confirmed is taken as it is");
+    tokio::time::advance(FRESH * 2).await;
+    cache.get(&id("p://a"), FRESH).await.unwrap();
+    assert_eq!(provider.calls(), (0, 1), "later its version is checked");
+    provider.put("a", "2", b"yy");
+    tokio::time::advance(FRESH * 2).await;
+    assert_eq!(cache.get(&id("p://a"), FRESH).await.unwrap().value.expose(), b"yy");
+    assert_eq!(provider.calls(), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_check_that_found_a_change_one_read_serves_all() {
+    let provider = Scripted::versioned();
+    provider.put("a", "1", b"x");
+    let cache = cache(&provider);
+    cache.get(&id("p://a"), FRESH).await.unwrap();
+    provider.put("a", "2", b"y");
+    provider.calls();
+    assert_eq!(cache.check(&[id("p://a")]).await, Round::Answered);
+    assert_eq!(cache.known(&id("p://a")).latest.unwrap().label(), "2");
+    for _ in 0..3 {
+        assert_eq!(cache.current(&id("p://a")).await.unwrap().value.expose(), b"y");
+    }
+    assert_eq!(provider.calls(), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_versions_a_change_is_found_by_content() {
+    let provider = Scripted::unversioned();
+    provider.put("a", "", b"x");
+    let cache = cache(&provider);
+    let first = cache.get(&id("p://a"), FRESH).await.unwrap().version.clone();
+    assert!(first.label().starts_with("content-"), "{first}");
+    cache.check(&[id("p://a")]).await;
+    assert_eq!(cache.known(&id("p://a")).latest.as_ref(), Some(&first));
+    provider.put("a", "", b"y");
+    cache.check(&[id("p://a")]).await;
+    assert_ne!(cache.known(&id("p://a")).latest.as_ref(), Some(&first));
+    assert_eq!(provider.calls(), (3, 0));
+    assert_eq!(cache.current(&id("p://a")).await.unwrap().value.expose(), b"y");
+    assert_eq!(provider.calls(), (0, 0), "the check has read it already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_leaves_the_last_known_value_until_max_stale() {
+    let provider = Scripted::versioned();
+    provider.put("a", "1", b"x");
+    let cache = cache(&provider);
+    cache.get(&id("p://a"), FRESH).await.unwrap();
+    provider.fail(down());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(cache.get(&id("p://a"), FRESH).await.is_err());
+    assert_eq!(cache.check(&[id("p://a")]).await, Round::Unreachable { failures: 2, delay: None });
+    assert!(cache.last_known(&id("p://a"), Duration::from_secs(61)).is_some());
+    assert!(cache.last_known(&id("p://a"), Duration::from_secs(59)).is_none());
+    provider.fail(None);
+    assert!(cache.get(&id("p://a"), FRESH).await.is_ok());
+    assert!(cache.known(&id("p://a")).error.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_version_that_cannot_be_read_leaves_the_old_one_as_last_known() {
+    let provider = Scripted::versioned();
+    provider.put("a", "1", b"x");
+    let cache = cache(&provider);
+    cache.get(&id("p://a"), FRESH).await.unwrap();
+    provider.put("a", "2", b"y");
+    cache.check(&[id("p://a")]).await;
+    provider.fail(down());
+    assert!(cache.current(&id("p://a")).await.is_err());
+    assert_eq!(cache.last_known(&id("p://a"), FRESH).unwrap().value.expose(), b"x");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_the_server_asked_for_is_kept() {
+    let provider = Scripted::versioned();
+    provider.put("a", "1", b"x");
+    let throttled = ProviderError::new(ErrorKind::Throttled, "slow down").retry_after(Some(Duration::from_secs(30)));
+    provider.fail(Some(throttled));
+    let cache = cache(&provider);
+    assert!(cache.get(&id("p://a"), FRESH).await.is_err());
+    provider.fail(None);
+    tokio::time::advance(Duration::from_secs(29)).await;
+    assert_eq!(cache.get(&id("p://a"), FRESH).await.unwrap_err().to_string(), "slow down");
+    assert_eq!(provider.calls(), (1, 0));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert!(cache.get(&id("p://a"), FRESH).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_missing_secret_of_a_batch_leaves_the_others_answered() {
+    let provider = Scripted::versioned();
+    provider.put("a", "1", b"x");
+    let cache = cache(&provider);
+    assert_eq!(cache.check(&[id("p://a"), id("p://gone")]).await, Round::Answered);
+    assert_eq!(provider.calls(), (0, 1));
+    assert!(cache.known(&id("p://a")).error.is_none());
+    assert_eq!(cache.known(&id("p://gone")).error.unwrap().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_is_dropped_when_nobody_may_need_it_any_more() {
+    let provider = Scripted::versioned();
+    provider.put("a", "1", b"x");
+    let cache = cache(&provider);
+    cache.get(&id("p://a"), FRESH).await.unwrap();
+    tokio::time::advance(Duration::from_secs(10)).await;
+    cache.evict(|_| Some(Duration::MAX));
+    cache.evict(|_| Some(Duration::from_secs(11)));
+    assert!(cache.holds(&id("p://a")));
+    cache.evict(|_| Some(Duration::from_secs(9)));
+    assert!(!cache.holds(&id("p://a")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_without_a_provider_is_noted_at_the_secret() {
+    let cache = Cache::new(Registry::unknown("/etc/dso/dso.toml: invalid".into()));
+    let id: Arc<SecretId> = Arc::new("p://app".parse().unwrap());
+    assert_eq!(cache.check(std::slice::from_ref(&id)).await, Round::Answered);
+    assert!(cache.known(&id).error.unwrap().to_string().starts_with("/etc/dso/dso.toml: invalid"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_volumes_that_need_a_new_version_share_the_failure_of_one_read() {
+    let provider = Scripted::versioned();
+    provider.put("a", "1", b"x");
+    let cache = cache(&provider);
+    cache.get(&id("p://a"), FRESH).await.unwrap();
+    provider.put("a", "2", b"y");
+    cache.check(&[id("p://a")]).await;
+    provider.calls();
+    provider.delay(Duration::from_secs(1));
+    provider.fail_reads(Some(ProviderError::new(ErrorKind::Forbidden, "403")));
+    let asked: Vec<_> = (0..20)
+        .map(|_| {
+            let cache = cache.clone();
+            tokio::spawn(async move { cache.current(&id("p://a")).await.map(|secret| secret.value.len()) })
+        })
+        .collect();
+    for task in asked {
+        assert_eq!(task.await.unwrap().unwrap_err().to_string(), "403");
+    }
+    assert_eq!(provider.calls(), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asked_for_a_pause_is_not_checked_before_its_end_whoever_wants_it() {
+    let provider = Scripted::versioned();
+    provider.put("a", "1", b"x");
+    let cache = cache(&provider);
+    let minute = Duration::from_secs(60);
+    provider.fail(Some(ProviderError::new(ErrorKind::Throttled, "429").retry_after(Some(minute))));
+    assert_eq!(cache.check(&[id("p://a")]).await, Round::Unreachable { failures: 1, delay: Some(minute) });
+    tokio::time::advance(minute / 4).await;
+    let rest = Some(minute / 4 * 3);
+    assert_eq!(cache.check(&[id("p://a")]).await, Round::Unreachable { failures: 1, delay: rest });
+    assert_eq!(provider.calls(), (0, 1));
+    tokio::time::advance(minute).await;
+    provider.fail(None);
+    assert_eq!(cache.check(&[id("p://a")]).await, Round::Answered);
+}
