@@ -1,0 +1,77 @@
+//! Taking over what an earlier process left: records, and the mounts that containers read from.
+
+use super::{Driver, Event, Volume, lock, mount};
+use crate::{
+    projection::Projection,
+    volume::{Record, VolumeSpec},
+};
+use std::{collections::BTreeSet, io, sync::Arc};
+
+impl Driver {
+    /// Loads all records, takes over live mounts, and unmounts what belongs to nobody.
+    ///
+    /// No provider is asked: a plugin that starts rotates nothing that did not change.
+    pub async fn start(&self) -> io::Result<()> {
+        let (records, aside) = self.parts.store.load()?;
+        for file in aside {
+            tracing::error!(file = %file.file.display(), reason = %file.reason, "a state file cannot be read: set aside");
+        }
+        let mounted: BTreeSet<_> = self.parts.mounter.shared()?.into_iter().collect();
+        let mut known = BTreeSet::new();
+        for mut record in records {
+            record.ledger.enter_boot(&self.parts.boot);
+            known.insert(record.name.to_string());
+            self.take_over(record, &mounted).await;
+        }
+        for stray in mounted.difference(&known) {
+            self.unmount_stray(stray);
+        }
+        Ok(())
+    }
+
+    async fn take_over(&self, record: Record, mounted: &BTreeSet<String>) {
+        let used = !record.ledger.is_empty();
+        // Not checked against the providers of today: a volume does not cease to be when one is renamed.
+        let spec = VolumeSpec::parse(&record.options).map_err(|faults| faults.to_string());
+        let volume = Volume::new(record, spec);
+        lock(&self.volumes).insert(volume.name.clone(), volume.clone());
+        match (used, mounted.contains(volume.name.as_str())) {
+            (true, true) => self.adopt(&volume).await,
+            (true, false) => {
+                tracing::warn!(volume = %volume.name, "mounted by an earlier process, and out of reach of this one")
+            }
+            (false, true) => self.unmount_stray(volume.name.as_str()),
+            (false, false) => {}
+        }
+    }
+
+    async fn adopt(&self, volume: &Arc<Volume>) {
+        let Ok(spec) = volume.spec() else { return };
+        let (mounter, size, name) = (self.parts.mounter.clone(), spec.size, volume.name.clone());
+        let adopted = self.on_files(volume, 0, move |projection| {
+            *projection = Some(Projection::adopt(mounter, name.as_str(), size)?);
+            Ok(())
+        });
+        match adopted.await {
+            Ok(()) => {
+                self.users.add(&volume.name, spec.secrets(), self.interval(spec));
+                let live = mount::live(volume);
+                volume.work.lock().await.record.generation = live.as_ref().map_or(0, |live| live.generation);
+                lock(&volume.seen).live = live;
+                self.tell(Event::Joined(volume.name.clone()));
+                tracing::info!(volume = %volume.name, "taken over");
+            }
+            Err(error) => {
+                tracing::error!(volume = %volume.name, %error, "cannot take over what an earlier process mounted");
+                lock(&volume.seen).error = Some(error.to_string());
+            }
+        }
+    }
+
+    fn unmount_stray(&self, volume: &str) {
+        match self.parts.mounter.destroy(volume) {
+            Ok(()) => tracing::warn!(volume, "unmounted: nobody uses it"),
+            Err(error) => tracing::error!(volume, %error, "cannot unmount what nobody uses"),
+        }
+    }
+}

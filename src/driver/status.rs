@@ -1,0 +1,120 @@
+//! What `docker volume inspect` shows of a volume. Never waits for work on it, and asks no provider.
+
+use super::{Driver, DriverError, Seen, Volume, lock, rfc3339};
+use serde::Serialize;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
+
+/// A volume, as a person sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    pub state: State,
+    /// Grows with each set of files that was published; 0 before the first mount.
+    pub generation: u64,
+    /// The provider's version behind each file.
+    pub versions: BTreeMap<String, String>,
+    /// When the provider last confirmed the oldest of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checked: Option<String>,
+    /// When the files that it shows were written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_check: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How often it is mounted.
+    pub mounts: u32,
+}
+
+/// A volume's status, with what the driver's protocol shows beside it.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    pub mountpoint: Option<PathBuf>,
+    pub created: String,
+    pub status: Status,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not mounted.
+    Idle,
+    /// Mounted, and the last checks succeeded.
+    Current,
+    /// Mounted with the last known good files: the last check or refresh failed.
+    Stale,
+    /// The last mount failed.
+    Failed,
+    /// Containers have it mounted, but from an earlier process, out of reach of this one.
+    Orphaned,
+}
+
+impl Driver {
+    /// What there is to see of a volume.
+    pub fn inspect(&self, name: &str) -> Result<Inspected, DriverError> {
+        let volume = self.get(name)?;
+        let (mountpoint, status) = (volume.mountpoint(self), self.status(&volume));
+        Ok(Inspected { mountpoint, created: volume.created.clone(), status })
+    }
+
+    fn status(&self, volume: &Arc<Volume>) -> Status {
+        let seen = lock(&volume.seen).clone();
+        let mut status = Status {
+            state: State::Idle,
+            generation: seen.generation,
+            versions: BTreeMap::new(),
+            checked: None,
+            rotated: None,
+            next_check: None,
+            error: volume.spec.as_ref().err().cloned(),
+            mounts: seen.mounts,
+        };
+        match &seen.live {
+            Some(live) => {
+                status.generation = live.generation;
+                status.versions = live.files.clone();
+                status.rotated = Some(rfc3339(live.rotated));
+                self.add_checks(volume, &seen, &mut status);
+            }
+            None => {
+                status.error = status.error.or(seen.error);
+                status.state = match (seen.mounts, &status.error) {
+                    (1.., _) => State::Orphaned,
+                    (0, Some(_)) => State::Failed,
+                    (0, None) => State::Idle,
+                };
+                if status.state == State::Orphaned && status.error.is_none() {
+                    status.error = Some(ORPHANED.into());
+                }
+            }
+        }
+        status
+    }
+
+    fn add_checks(&self, volume: &Volume, seen: &Seen, status: &mut Status) {
+        let (mut errors, mut oldest, mut unconfirmed) = (Vec::new(), None, false);
+        for id in volume.secrets() {
+            let known = self.parts.cache.known(&id);
+            if let Some(error) = known.error {
+                errors.push(format!("`{id}`: {error}"));
+            }
+            let confirmed = known.confirmed.map(|at| SystemTime::now() - at.elapsed());
+            unconfirmed |= confirmed.is_none();
+            oldest = confirmed.map(|at| oldest.map_or(at, |oldest: SystemTime| oldest.min(at))).or(oldest);
+            let next = self.users.next(&id).map(rfc3339);
+            status.next_check = match (status.next_check.take(), next) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+        status.checked = oldest.filter(|_| !unconfirmed).map(rfc3339);
+        if errors.is_empty() {
+            errors.extend(seen.error.clone());
+        }
+        status.error = (!errors.is_empty()).then(|| errors.join("; "));
+        status.state = if errors.is_empty() { State::Current } else { State::Stale };
+    }
+}
+
+const ORPHANED: &str = "its containers still have the files that an earlier process mounted, which are out of reach of \
+    this one and are not refreshed any more: restart the containers";
