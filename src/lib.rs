@@ -1,7 +1,24 @@
 //! dso, the Docker Secret Operator: an engine plugin that gives containers their secrets as files in RAM.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | [`app`] | the one composition root: parse, build, run, drain |
+//! | [`api`] | the plugin's Unix socket: Docker's calls, from the wire to a use case and back |
+//! | [`driver`] | the use cases: create, mount, unmount, remove, check, refresh |
+//! | [`reconcile`] | the queue that owns time, and the loop that makes what is shown equal to what providers have |
+//! | [`provider`] | where secrets come from; one file each, behind one cache |
+//! | [`projection`] | what a container sees: generations of files in a tmpfs |
+//! | [`volume`] | names, options, templates, and the state that outlives a process |
+//! | [`secret`] | references, versions, and values that wipe themselves |
+//! | [`cli`] | `docker dso` |
+//! | [`config`], [`logging`], [`shutdown`] | settings, the log, the end of the process |
+//! | [`faults`], [`host`], [`memory`], [`paths`], [`settings`], [`units`] | leaves that any module may use |
+//!
+//! How data flows and why it is so is in `docs/architecture.md`; `tests/house.rs` holds who may import whom.
 
 pub mod api;
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod driver;
 pub mod faults;
