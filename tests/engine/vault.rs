@@ -1,0 +1,7 @@
+//! The whole way from a Vault API to a container, through the plugin: logins, rotation, traffic, outages, names, trust.
+
+pub mod world;
+
+mod reaching;
+mod serving;
+mod traffic;

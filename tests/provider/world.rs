@@ -1,0 +1,166 @@
+//! A server, a counting proxy before it, the host's `/etc/dso`, and instances of the provider.
+
+use crate::{
+    capture,
+    support::{
+        bao::{Bao, unique},
+        proxy::Proxy,
+    },
+};
+use dso::{
+    host::HostFiles,
+    provider::{ErrorKind, Observed, Provider, ProviderError, vault::Vault},
+    secret::{Secret, SecretId, SecretVersion},
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    ops::Deref,
+    sync::{Arc, Mutex},
+};
+use tokio_util::sync::CancellationToken;
+
+pub struct World {
+    pub bao: Bao,
+    pub proxy: Proxy,
+    etc: tempfile::TempDir,
+    /// What must be in no log line and in no error.
+    secrets: Mutex<Vec<String>>,
+}
+
+/// An instance, with its own work running.
+pub struct Instance {
+    provider: Arc<dyn Provider>,
+    cancel: CancellationToken,
+}
+
+// === impl World ===
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(Bao::start().await).await
+    }
+
+    pub async fn with(bao: Bao) -> Self {
+        capture::start();
+        let proxy = Proxy::before(&bao.address).await;
+        let world = Self { etc: tempfile::tempdir().unwrap(), secrets: Mutex::new(vec![bao.root.clone()]), bao, proxy };
+        world.write("vault-token", &world.bao.root);
+        world
+    }
+
+    /// A text that must not be seen anywhere but in the value it is part of.
+    pub fn canary(&self) -> String {
+        self.guard(&format!("canary-{}", unique()))
+    }
+
+    pub fn guard(&self, secret: &str) -> String {
+        self.secrets.lock().unwrap().push(secret.to_owned());
+        secret.to_owned()
+    }
+
+    /// Writes a file of `/etc/dso` as provisioning does: whole or not at all.
+    pub fn write(&self, name: &str, content: &str) {
+        fs::write(self.etc.path().join(".new"), content).unwrap();
+        fs::rename(self.etc.path().join(".new"), self.etc.path().join(name)).unwrap();
+    }
+
+    pub fn remove(&self, name: &str) {
+        fs::remove_file(self.etc.path().join(name)).unwrap();
+    }
+
+    /// A token with this policy, which the instances then use.
+    pub async fn log_in_with(&self, hcl: &str) -> String {
+        self.bao.policy("p", hcl).await;
+        let token = self.guard(&self.bao.token(&["p"], json!({})).await);
+        self.write("vault-token", &token);
+        token
+    }
+
+    /// An instance at the proxy; `more` are further settings.
+    pub fn vault(&self, more: &str) -> Instance {
+        self.vault_at(self.proxy.address(), more)
+    }
+
+    pub fn vault_at(&self, address: &str, more: &str) -> Instance {
+        let table = format!("address = '{address}'\n{more}").parse().unwrap();
+        let provider = Vault::build("vault", table, &HostFiles::on_host(self.etc.path())).unwrap();
+        Instance { provider, cancel: CancellationToken::new() }
+    }
+
+    /// The message of an error, with the proxy's address written as `ADDRESS`; and no secret may be in it.
+    pub fn message(&self, error: &ProviderError) -> String {
+        let (shown, debug) = (error.to_string(), format!("{error:?}"));
+        for secret in self.secrets.lock().unwrap().iter().chain(&self.proxy.tokens()) {
+            assert!(!shown.contains(secret) && !debug.contains(secret), "a secret is in an error");
+        }
+        shown.replace(self.proxy.address(), "ADDRESS")
+    }
+
+    /// The class and the message of a read that must fail.
+    pub async fn refused(&self, vault: &Instance, reference: &str) -> (ErrorKind, String) {
+        let error = vault.read(&id(reference)).await.expect_err(reference);
+        (error.kind(), self.message(&error))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for secret in self.secrets.lock().unwrap().iter().chain(&self.proxy.tokens()) {
+            assert!(!capture::contains(secret), "a secret is in the log");
+        }
+    }
+}
+
+// === impl Instance ===
+
+impl Instance {
+    /// Does what the plugin does for an instance: runs its own work.
+    pub fn running(self) -> Self {
+        let (provider, cancel) = (Arc::clone(&self.provider), self.cancel.clone());
+        let (pushes, _) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move { provider.run(pushes, cancel).await });
+        self
+    }
+
+    /// The value of a secret that must be there.
+    pub async fn value(&self, reference: &str) -> Value {
+        serde_json::from_slice(self.secret(reference).await.value.expose()).unwrap()
+    }
+
+    pub async fn secret(&self, reference: &str) -> Secret {
+        self.read(&id(reference)).await.unwrap_or_else(|error| panic!("{reference}: {error}"))
+    }
+
+    pub async fn version(&self, reference: &str) -> Result<Observed, ProviderError> {
+        self.versions(&[id(reference)]).await.remove(0)
+    }
+}
+
+impl Deref for Instance {
+    type Target = dyn Provider;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.provider
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+pub fn id(reference: &str) -> Arc<SecretId> {
+    Arc::new(reference.parse().unwrap())
+}
+
+pub fn version_of(observed: Result<Observed, ProviderError>) -> SecretVersion {
+    match observed.unwrap() {
+        Observed::Version(version) => version,
+        Observed::Unversioned => panic!("unversioned"),
+    }
+}
