@@ -5,6 +5,7 @@ use crate::support::{
     engine::{Engine, outcome},
     local::LocalSecrets,
     plugin::Plugin,
+    proxy::Fault,
     vault::VaultServer,
     wait_for,
 };
@@ -47,6 +48,7 @@ fn twenty_containers_that_start_at_once_cost_one_read_of_each_distinct_secret() 
     let plugin = Plugin::on(&Engine::system())
         .config("dso.toml", server.settings())
         .config("vault-token", &server.bao.root)
+        .set("DSO_LOG=debug")
         .start();
     let engine = plugin.engine();
     // As short a pause between two checks as there may be: it must not make for a read either.
@@ -59,9 +61,14 @@ fn twenty_containers_that_start_at_once_cost_one_read_of_each_distinct_secret() 
         command.arg(plugin.mount(&volume, "/s", &options)).args([SCRATCH, "watch", "/s/key", "600"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
+    // The server's first answer is held back until the others want the same: each volume of its own, and the shared one.
+    server.proxy.fail("secret/data/app", 1, Fault::Hold);
     let started: Vec<_> = (0..20).map(run).collect();
-    let containers: Vec<String> =
-        started.into_iter().map(|child| outcome(child.wait_with_output().unwrap()).unwrap()).collect();
+    let mounts = || plugin.log().matches("call=\"/VolumeDriver.Mount\"").count();
+    wait_for("all to wait for one answer", SOON, || mounts() >= 11);
+    server.proxy.release();
+    let ended = started.into_iter().map(|child| outcome(child.wait_with_output().unwrap()));
+    let containers: Vec<String> = ended.map(Result::unwrap).collect();
     for container in &containers {
         wait_for("the value in each container", SOON, || engine.docker(&["logs", container]) == "pem");
     }

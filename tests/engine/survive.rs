@@ -11,8 +11,18 @@ use crate::support::{
     vault::VaultServer,
     wait_for,
 };
+use rustix::{
+    mount::{MountPropagationFlags, mount_change},
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
+};
 use serde_json::{Value, json};
-use std::{fs, process::Stdio, time::Duration};
+use std::{
+    fs::{self, File},
+    os::fd::AsFd,
+    process::Stdio,
+    thread,
+    time::Duration,
+};
 
 const FILES: usize = 10;
 /// Of the message that a person gets.
@@ -193,6 +203,49 @@ fn containers_go_on_reading_while_the_plugin_is_switched_off_by_force_and_on_aga
     assert_eq!(stage.ledger(), ("current".into(), 2.into()));
     drop((old, new));
     stage.end();
+}
+
+/// What the engine sometimes does when it starts after a crash: it unmounts the folder of the plugin that it has just
+/// started again. What the plugin mounts then is not seen on the host, and a container would find an empty directory.
+#[test]
+fn a_container_is_refused_when_the_plugins_mounts_do_not_reach_the_engine() {
+    let stage = Stage::on(&Engine::system());
+    assert_eq!(stage.read(), "first");
+    cut_off(&stage.plugin);
+    let mount = stage.mount();
+    let said = stage.plugin.engine().docker_fails(&[
+        "run",
+        "--rm",
+        "--network=none",
+        "--mount",
+        &mount,
+        SCRATCH,
+        "cat",
+        "/s/f0",
+    ]);
+    assert!(said.contains(OUT_OF_SIGHT), "{said}");
+    assert_eq!(stage.ledger(), ("failed".into(), 0.into()));
+    // As the message says.
+    stage.plugin.disable();
+    stage.plugin.enable();
+    assert_eq!(stage.read(), "first");
+    stage.end();
+}
+
+/// Leaves the plugin's folder as the engine's unmount does: shared, but with nobody.
+fn cut_off(plugin: &Plugin) {
+    let namespace = File::open(format!("/proc/{}/ns/mnt", plugin.pid())).unwrap();
+    // Only this thread enters it, for which it must have its own working directory.
+    let entered = thread::spawn(move || {
+        #[expect(unsafe_code, reason = "sharing less with other threads touches no memory")]
+        // SAFETY: file descriptors stay shared; the working directory and the root become this thread's own.
+        unsafe { unshare_unsafe(UnshareFlags::FS) }.unwrap();
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount)).unwrap();
+        for propagation in [MountPropagationFlags::PRIVATE, MountPropagationFlags::SHARED] {
+            mount_change("/data", propagation).unwrap();
+        }
+    });
+    entered.join().unwrap();
 }
 
 /// Waits until the engine has brought the container back, and helps as dso's message says, if it was refused.
