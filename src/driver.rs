@@ -46,9 +46,9 @@ pub use status::{State, Status};
 /// What the driver tells the reconcile queue: which volume, never what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It has just been given its files, or was taken over from an earlier process.
+    /// It has just been given its files.
     Projected(VolumeName),
-    /// Somebody else mounted it, and its files are not fresh.
+    /// It shows files that were not checked just now: somebody else mounted it, or it was taken over from an earlier process.
     Joined(VolumeName),
 }
 
@@ -84,7 +84,7 @@ struct Volume {
     /// A stored record may have options that this version does not take.
     spec: Result<VolumeSpec, String>,
     work: AsyncMutex<Work>,
-    /// Blocking: touched by one blocking task at a time, and only under `work`.
+    /// Changed only under `work`; a refresh looks at its versions without.
     projection: Mutex<Option<Projection>>,
     seen: Mutex<Seen>,
 }

@@ -4,7 +4,6 @@ use super::{Driver, mount::FRESH};
 use crate::{provider::cache::Round, secret::SecretId, volume::VolumeName};
 use std::{
     collections::BTreeSet,
-    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -153,15 +152,6 @@ impl Checked {
     fn add(&mut self, key: CheckKey, delay: Duration) {
         if !self.next.iter().any(|(known, _)| *known == key) {
             self.next.push((key, delay));
-        }
-    }
-}
-
-impl fmt::Display for CheckKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Batch { provider, batch } => write!(f, "{provider}://{batch}/*"),
-            Self::One(id) => write!(f, "{id}"),
         }
     }
 }

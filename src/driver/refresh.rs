@@ -1,6 +1,6 @@
 //! Makes what a mounted volume shows equal to what its providers have.
 
-use super::{Driver, DriverError, Volume, lock, mount, render::Secrets};
+use super::{Driver, DriverError, Volume, lock, mount};
 use crate::{
     projection::{Change, ProjectionError},
     provider::cache,
@@ -58,7 +58,7 @@ impl Driver {
             async move { cache.current(&id).await }
         });
         let cache::Secrets { found, failed } = read.await;
-        let (set, versions) = self.assemble(volume, spec, Secrets::from_iter(found), &failed)?;
+        let (set, versions) = self.assemble(volume, spec, found, &failed)?;
         let mut work = volume.work.lock().await;
         if work.removed || !volume.is_live() {
             return Ok(Refreshed::NotMounted);

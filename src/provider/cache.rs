@@ -183,7 +183,8 @@ impl Cache {
     }
 
     /// Whether any value is held for `id`.
-    pub fn holds(&self, id: &Arc<SecretId>) -> bool {
+    #[cfg(test)]
+    fn holds(&self, id: &Arc<SecretId>) -> bool {
         self.find(id).is_some_and(|entry| entry.state().held.is_some())
     }
 
