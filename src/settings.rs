@@ -5,7 +5,7 @@ use crate::{
     faults::{self, Faults},
     units,
 };
-use std::{path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 use toml::{Table, Value};
 
 /// A table that is being read. Dotted names (`auth.method`) reach into tables of the table.
@@ -51,9 +51,30 @@ impl Settings {
         }
     }
 
+    /// Whether the key is given, whatever its value; it counts as asked for.
+    pub fn has(&mut self, key: &'static str) -> bool {
+        self.take(key).is_some()
+    }
+
+    /// A whole number within `range`.
+    pub fn integer(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        match self.take(key)? {
+            Value::Integer(number) if u32::try_from(number).is_ok_and(|number| range.contains(&number)) => {
+                u32::try_from(number).ok()
+            }
+            _ => self.wrong(key, &format!("must be a whole number from {} to {}", range.start(), range.end())),
+        }
+    }
+
     /// Notes a fault of `key`.
     pub fn wrong<T>(&mut self, key: &str, fault: &str) -> Option<T> {
         self.faults.push(format!("{}: `{key}` {fault}", self.place));
+        None
+    }
+
+    /// Notes the faults of a table that was read by itself.
+    pub fn faulty<T>(&mut self, faults: Faults) -> Option<T> {
+        self.faults.extend(faults);
         None
     }
 

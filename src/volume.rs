@@ -1,9 +1,11 @@
 //! Volumes as Docker speaks of them: names, mount IDs, options, and the state that outlives a process.
 
+mod on_rotate;
 pub mod options;
 pub mod store;
 pub mod template;
 
+pub use on_rotate::OnRotate;
 pub use options::{Attributes, Options, Source, VolumeSpec};
 pub use store::{Ledger, Record, Store};
 

@@ -1,7 +1,10 @@
 //! Volume options, from the strings that Docker hands over to a [`VolumeSpec`]. Pure: nothing is asked of
 //! a provider, so that a volume's existence never depends on one.
 
-use super::template::{self, Template};
+use super::{
+    on_rotate::OnRotate,
+    template::{self, Template},
+};
 use crate::{
     faults::{self, Faults},
     paths::check_path,
@@ -41,6 +44,8 @@ pub struct VolumeSpec {
     pub refresh: Option<Duration>,
     pub max_stale: Duration,
     pub size: u64,
+    /// What to do to the containers after a change; `None` where the plugin's setting holds.
+    pub on_rotate: Option<OnRotate>,
 }
 
 /// Where one file's contents come from.
@@ -151,7 +156,6 @@ impl Parser<'_> {
         if !meant_a_source && !self.options.keys().any(has_source) {
             self.faults.push("at least one of `from`, `file.<path>` and `template.<path>` is needed");
         }
-        self.check_on_rotate();
         VolumeSpec {
             from,
             files,
@@ -164,6 +168,7 @@ impl Parser<'_> {
             refresh: self.value("refresh", units::refresh),
             max_stale: self.value("max-stale", units::duration).unwrap_or(MAX_STALE_DEFAULT),
             size: self.value("size", size).unwrap_or(SIZE_DEFAULT),
+            on_rotate: self.value("on-rotate", str::parse),
         }
     }
 
@@ -260,15 +265,6 @@ impl Parser<'_> {
             }
         }
         all
-    }
-
-    /// The actions on containers come with a later version; until then only what is done may be asked for.
-    fn check_on_rotate(&mut self) {
-        let Some(action) = self.options.get("on-rotate").filter(|action| *action != "none") else { return };
-        self.faults.push(format!(
-            "option `on-rotate`: `{action}` is not in this version, which knows `none`: files change in place, and \
-             containers are left alone"
-        ));
     }
 }
 

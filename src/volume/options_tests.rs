@@ -68,8 +68,8 @@ fn each_refused_combination_says_which() {
         (&[("fiel.a", "v://x"), ("from", "v://x")], "unknown option `fiel`: did you mean `file`?"),
         (&[("from", "v://x"), ("delimiters", "[[")], "option `delimiters`: must be two words, such as `[[ ]]`"),
         (
-            &[("from", "v://x"), ("on-rotate", "restart")],
-            "option `on-rotate`: `restart` is not in this version, which knows `none`: files change in place, and containers are left alone",
+            &[("from", "v://x"), ("on-rotate", "restrat")],
+            "option `on-rotate`: unknown action `restrat`: did you mean `restart`?",
         ),
     ] {
         assert_eq!(fault(pairs), message);

@@ -214,6 +214,10 @@ impl Ledger {
         true
     }
 
+    pub fn holds(&self, id: &MountId) -> bool {
+        self.mounts.contains_key(id)
+    }
+
     /// Forgets the mounts of an earlier boot: they ended with it.
     pub fn enter_boot(&mut self, boot: &str) {
         if self.boot != boot {
