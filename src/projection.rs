@@ -18,6 +18,9 @@ mod generation;
 mod marker;
 mod mounter;
 pub mod mountinfo;
+mod orphan;
+mod owner;
+mod reconnect;
 mod root;
 mod set;
 mod tmpfs;
@@ -37,6 +40,7 @@ use std::{
 
 pub use error::ProjectionError;
 pub use mounter::Mounter;
+pub use orphan::Orphan;
 pub use set::{File, FileSet};
 pub use tmpfs::Tmpfs;
 
@@ -64,8 +68,19 @@ pub struct Projection {
     used: u64,
     path: PathBuf,
     live: Marker,
-    previous: Option<u64>,
+    /// What was served before, kept for those who read it.
+    previous: Option<Kept>,
+    /// What [`Projection::revert`] goes back to while what came after it is not verified: kept over any number of
+    /// rotations.
+    base: Option<Kept>,
     next: u64,
+}
+
+/// A generation beside the one that is served, and what it takes.
+#[derive(Clone, Copy)]
+struct Kept {
+    generation: u64,
+    cost: u64,
 }
 
 // === impl Projection ===
@@ -80,7 +95,7 @@ impl Projection {
         set: &FileSet,
         versions: Versions,
     ) -> Result<Self, ProjectionError> {
-        let live = Marker::new(volume, generation, set, versions);
+        let live = Marker::new(mounter.owner(), volume, generation, set, versions);
         let used = fit(&live, size)?;
         let path = mounter.create(volume, size).doing("mount the volume's tmpfs")?;
         let filled = fill(&path, set, &live);
@@ -91,7 +106,7 @@ impl Projection {
             return Err(error);
         }
         let (volume, next) = (volume.to_owned(), generation + 1);
-        Ok(Self { mounter, volume, size, capacity: size, used, path, live, previous: None, next })
+        Ok(Self { mounter, volume, size, capacity: size, used, path, live, previous: None, base: None, next })
     }
 
     /// Takes over a volume that a process before this one mounted, as its marker describes it.
@@ -110,6 +125,7 @@ impl Projection {
             next: live.generation + 1,
             live,
             previous: None,
+            base: None,
         };
         // The volume can be served whatever comes of this; the next `replace` does it again.
         if let Err(error) = adopted.tidy() {
@@ -118,19 +134,25 @@ impl Projection {
         Ok(adopted)
     }
 
-    /// Serves `set` from now on. The generation served until now is kept, and those before it are removed.
+    /// Serves `set` from now on. The generation served until now is kept, and so is the last one that was committed. Those before them
+    /// go with [`Projection::commit`], or now where there is no room for them beside the new one.
     ///
     /// If bytes, modes, owners and paths are what is served already, only the versions are noted.
     pub fn replace(&mut self, set: &FileSet, versions: Versions) -> Result<Change, ProjectionError> {
         let root = self.open()?;
-        let next = Marker::new(&self.volume, self.next, set, versions);
+        let next = Marker::new(self.mounter.owner(), &self.volume, self.next, set, versions);
         if self.serves(&root, &next, set) {
             self.note_versions(&root, next.versions)?;
             return Ok(Change::Same);
         }
         let cost = fit(&next, self.size)?;
         let present = root.contents().doing("list the volume")?;
-        self.prune(&root, &present.generations)?;
+        // After a commit the tidying up can wait for the next one. What is on trial may be replaced again and again before there is
+        // one, and after a revert the abandoned generation is nobody's previous one.
+        let can_wait = self.base.is_none() && self.previous.is_some() && self.used + cost <= self.size;
+        if !can_wait {
+            self.prune(&root, &present.generations, None)?;
+        }
         self.make_room(cost)?;
         let written = write_and_publish(&root, set, &next, &present.names);
         // A number is not used twice, not even after a failure: a reader may have its directory open.
@@ -142,20 +164,63 @@ impl Projection {
             return Err(error);
         }
         self.used += cost;
-        self.previous = Some(std::mem::replace(&mut self.live, next).generation);
+        let old = Kept::of(&std::mem::replace(&mut self.live, next));
+        self.base = self.base.or(Some(old));
+        self.previous = Some(old);
         Ok(Change::Rotated)
     }
 
-    /// Serves the kept previous generation again. The abandoned one stays for those who read it, until the next `replace`.
-    pub fn revert(&mut self) -> Result<(), ProjectionError> {
-        let previous = self.previous.ok_or(ProjectionError::NoPrevious)?;
+    /// What is served is good: there is no way back from it any more. What was served before it stays, for those who
+    /// read it, and what is older is removed.
+    pub fn commit(&mut self) -> Result<(), ProjectionError> {
+        self.base = None;
         let root = self.open()?;
-        let generation = root.generation(previous).doing("open the previous generation")?;
-        let marker = generation.marker(&self.volume, previous).map_err(|fault| foreign(&self.volume, fault))?;
-        root.publish(&marker, &root.contents().doing("list the volume")?.names)?;
-        self.live = marker;
-        self.previous = None;
+        let present = root.contents().doing("list the volume")?;
+        self.prune(&root, &present.generations, self.previous)
+    }
+
+    /// The generation to go back to, if what is served is not committed.
+    pub fn base(&self) -> Option<u64> {
+        self.base.map(|kept| kept.generation)
+    }
+
+    /// As after the rotations that led from `base` to what is served: an earlier process made them, and did not see
+    /// them verified. False if `base` is not there any more.
+    pub fn hold(&mut self, base: u64) -> Result<bool, ProjectionError> {
+        let root = self.open()?;
+        let Ok(generation) = root.generation(base) else { return Ok(false) };
+        let Ok(marker) = generation.marker(&self.volume, base) else { return Ok(false) };
+        self.base = Some(Kept::of(&marker)).filter(|_| base != self.live.generation);
+        Ok(true)
+    }
+
+    /// Serves the last committed generation again, and notes the versions of the abandoned one as refused. That one stays for
+    /// those who read it, until the next `replace`.
+    pub fn revert(&mut self) -> Result<(), ProjectionError> {
+        let base = self.base.or(self.previous).ok_or(ProjectionError::NoPrevious)?.generation;
+        let root = self.open()?;
+        let generation = root.generation(base).doing("open the previous generation")?;
+        let marker = generation.marker(&self.volume, base).map_err(|fault| foreign(&self.volume, fault))?;
+        let refusing = Marker { refused: self.live.versions.clone(), ..marker };
+        self.make_room(refusing.own_cost())?;
+        // First, so that a process that dies in between does not find the old files and forget why.
+        generation.replace_marker(&refusing).doing("note the refused versions")?;
+        root.publish(&refusing, &root.contents().doing("list the volume")?.names)?;
+        self.live = refusing;
+        (self.previous, self.base) = (None, None);
         Ok(())
+    }
+
+    /// The versions that were served and taken back, if nothing has been served since.
+    pub fn refused(&self) -> &Versions {
+        &self.live.refused
+    }
+
+    /// Forgets the refused versions: they may be served again.
+    pub fn forgive(&mut self) -> Result<(), ProjectionError> {
+        let root = self.open()?;
+        let forgiving = Marker { refused: Versions::new(), ..self.live.clone() };
+        self.note(&root, forgiving)
     }
 
     pub fn generation(&self) -> u64 {
@@ -206,7 +271,11 @@ impl Projection {
         if versions == self.live.versions {
             return Ok(());
         }
-        let marker = self.live.with_versions(versions);
+        self.note(root, Marker { versions, ..self.live.clone() })
+    }
+
+    /// Gives what is served another marker.
+    fn note(&mut self, root: &Root, marker: Marker) -> Result<(), ProjectionError> {
         // Until it is renamed, the new marker stands beside the old one.
         self.make_room(marker.own_cost())?;
         let live = root.generation(self.live.generation).doing("open the served generation")?;
@@ -216,15 +285,16 @@ impl Projection {
         Ok(())
     }
 
-    /// Removes every generation but the one that is served.
-    fn prune(&mut self, root: &Root, present: &BTreeSet<u64>) -> Result<(), ProjectionError> {
+    /// Removes every generation but the one that is served, the one to go back to and `kept`.
+    fn prune(&mut self, root: &Root, present: &BTreeSet<u64>, kept: Option<Kept>) -> Result<(), ProjectionError> {
+        let stay: BTreeMap<_, _> = self.base.into_iter().chain(kept).map(|kept| (kept.generation, kept.cost)).collect();
         for old in present {
-            if *old != self.live.generation {
+            if *old != self.live.generation && !stay.contains_key(old) {
                 root.remove(*old).doing(format_args!("remove the old generation {old}"))?;
             }
         }
-        self.previous = None;
-        self.used = self.live.cost();
+        self.previous = kept.or(self.base);
+        self.used = self.live.cost() + stay.values().sum::<u64>();
         Ok(())
     }
 
@@ -259,7 +329,10 @@ impl Projection {
             match marker {
                 Ok(Ok(marker)) => {
                     self.used += marker.cost();
-                    self.previous = self.previous.max(Some(number).filter(|number| *number < self.live.generation));
+                    if number < self.live.generation {
+                        // In ascending order: the last one is the newest.
+                        self.previous = Some(Kept::of(&marker));
+                    }
                 }
                 _ => root.remove(number).doing(format_args!("remove the unfinished generation {number}"))?,
             }
@@ -268,6 +341,14 @@ impl Projection {
             root.publish(&self.live, &contents.names)?;
         }
         Ok(())
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    fn of(marker: &Marker) -> Self {
+        Self { generation: marker.generation, cost: marker.cost() }
     }
 }
 

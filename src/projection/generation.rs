@@ -49,8 +49,16 @@ impl Generation {
 
     /// The marker; its absence is an error like any other fault of it.
     pub fn marker(&self, volume: &str, generation: u64) -> Result<Marker, String> {
-        let text = read_marker(&self.0).map_err(|error| format!("it has no readable marker: {error}"))?;
-        Marker::parse(&text, volume, generation)
+        Marker::parse(&self.marker_text()?, volume, generation)
+    }
+
+    /// The marker of a generation that somebody else may have made.
+    pub fn foreign_marker(&self) -> Result<Marker, String> {
+        let shape = shape_at(&self.0, marker::NAME).map_err(|error| format!("it has no marker: {error}"))?;
+        if (Shape { size: 0, ..shape }) != MARKER_SHAPE {
+            return Err("its marker is not for root alone".into());
+        }
+        Marker::read(&self.marker_text()?)
     }
 
     /// Puts another marker in the place of the one there is.
@@ -62,6 +70,10 @@ impl Generation {
         }
         write_file(self.0.as_fd(), NEW_MARKER, &marker.text(), MARKER_SHAPE)?;
         Ok(fs::renameat(&self.0, NEW_MARKER, &self.0, marker::NAME)?)
+    }
+
+    fn marker_text(&self) -> Result<Vec<u8>, String> {
+        read_marker(&self.0).map_err(|error| format!("it has no readable marker: {error}"))
     }
 
     /// Whether every file is there with its mode, owner and size.
@@ -130,7 +142,9 @@ fn write_file(dir: BorrowedFd<'_>, path: &str, contents: &[u8], shape: Shape) ->
 }
 
 fn open_file(dir: impl AsFd, path: &str) -> io::Result<OwnedFd> {
-    Ok(fs::openat(dir, path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+    // Without waiting, should it be a pipe that somebody else has put there.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(fs::openat(dir, path, flags, Mode::empty())?)
 }
 
 fn read_marker(dir: impl AsFd) -> io::Result<Vec<u8>> {

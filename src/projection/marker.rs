@@ -20,12 +20,18 @@ const INLINE_LINK: usize = 100;
 /// The marker of one generation. It has no values; it is for root alone all the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Marker {
-    format: u32,
+    pub format: u32,
+    /// Whose volume it is, as [`super::Mounter::owner`] says; versions of dso that could not take a volume back left it out.
+    #[serde(default)]
+    pub owner: String,
     pub volume: String,
     pub generation: u64,
     #[serde(with = "rfc3339")]
     pub rotated: SystemTime,
     pub versions: Versions,
+    /// What was served after it and taken back.
+    #[serde(default, skip_serializing_if = "Versions::is_empty")]
+    pub refused: Versions,
     pub files: BTreeMap<String, Shape>,
 }
 
@@ -41,18 +47,33 @@ pub(super) struct Shape {
 // === impl Marker ===
 
 impl Marker {
-    pub fn new(volume: &str, generation: u64, set: &FileSet, versions: Versions) -> Self {
+    pub fn new(owner: &str, volume: &str, generation: u64, set: &FileSet, versions: Versions) -> Self {
         let files = set.iter().map(|(path, file)| (path.to_owned(), Shape::of(file))).collect();
-        Self { format: FORMAT, volume: volume.into(), generation, rotated: now(), versions, files }
+        Self {
+            format: FORMAT,
+            owner: owner.into(),
+            volume: volume.into(),
+            generation,
+            rotated: now(),
+            versions,
+            refused: Versions::new(),
+            files,
+        }
     }
 
-    /// Reads a marker that should be of `generation` of `volume`.
-    pub fn parse(text: &[u8], volume: &str, generation: u64) -> Result<Self, String> {
+    /// Reads a marker, whatever it is of.
+    pub fn read(text: &[u8]) -> Result<Self, String> {
         let marker: Self =
             serde_json::from_slice(text).map_err(|error| format!("its marker is unreadable: {error}"))?;
         if marker.format != FORMAT {
             return Err(format!("its marker has format {}, and this dso knows {FORMAT}", marker.format));
         }
+        Ok(marker)
+    }
+
+    /// Reads a marker that should be of `generation` of `volume`.
+    pub fn parse(text: &[u8], volume: &str, generation: u64) -> Result<Self, String> {
+        let marker = Self::read(text)?;
         if marker.volume != volume || marker.generation != generation {
             return Err(format!("its marker is of volume `{}`, generation {}", marker.volume, marker.generation));
         }
@@ -85,10 +106,6 @@ impl Marker {
     /// The part of it that the marker takes.
     pub fn own_cost(&self) -> u64 {
         (self.text().len() as u64).next_multiple_of(rustix::param::page_size() as u64)
-    }
-
-    pub fn with_versions(&self, versions: Versions) -> Self {
-        Self { versions, ..self.clone() }
     }
 }
 
@@ -130,7 +147,7 @@ mod tests {
             let contents = SecretValue::new(b"hunter2".to_vec());
             set.insert(path, File { contents, mode: 0o440, uid: 1, gid: 2 }).unwrap();
         }
-        Marker::new("v", 7, &set, [("vault://s/a".to_owned(), SecretVersion::new("3", "t"))].into())
+        Marker::new("me", "v", 7, &set, [("vault://s/a".to_owned(), SecretVersion::new("3", "t"))].into())
     }
 
     #[test]

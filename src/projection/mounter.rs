@@ -1,5 +1,6 @@
 //! The edge to the kernel's mounts.
 
+use super::Orphan;
 use std::{io, path::PathBuf};
 
 /// Makes the memory that volumes live in, and shows it to the host.
@@ -30,8 +31,29 @@ pub trait Mounter: Send + Sync + 'static {
     /// Where the host sees the volume. It exists while the volume is shared.
     fn mountpoint(&self, volume: &str) -> PathBuf;
 
+    /// Whose volumes these are, as a word that no other plugin has; each generation's marker says it.
+    fn owner(&self) -> &str {
+        ""
+    }
+
+    /// Volumes of this owner that other processes still have, and this one does not see, newest first. May wait for
+    /// other processes: not to be called where that must not be.
+    fn orphans(&self) -> io::Result<Vec<Orphan>> {
+        Ok(Vec::new())
+    }
+
+    /// Shows the orphan at its volume's shared mountpoint again, as if it had been shared from here. Refuses if that is in use.
+    fn take_back(&self, _orphan: &Orphan) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Whether the process `pid` sees what was shared of the volume; true where that cannot be told.
     fn reaches(&self, _volume: &str, _pid: u32) -> bool {
         true
+    }
+
+    /// Makes what is shared reach the process `pid` again, where it did not.
+    fn reconnect(&self, _pid: u32) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }

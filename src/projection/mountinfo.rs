@@ -13,6 +13,8 @@ pub struct Mount {
     pub id: u64,
     /// Of the file system: major and minor number.
     pub device: (u32, u32),
+    /// What of the file system is mounted: `/`, or a part of it.
+    pub root: PathBuf,
     pub point: PathBuf,
     /// Flags of this mount: `ro`, `nosuid`, …
     pub options: Vec<String>,
@@ -53,13 +55,14 @@ fn parse_line(line: &str) -> Option<Mount> {
     let mut mount = mount.split(' ');
     let id = mount.next()?.parse().ok()?;
     let (major, minor) = mount.nth(1)?.split_once(':')?;
-    let point = unescape(mount.nth(1)?);
+    let (root, point) = (unescape(mount.next()?), unescape(mount.next()?));
     let options = words(mount.next()?);
     let peers = mount.find_map(|tag| tag.strip_prefix("shared:")?.parse().ok());
     let mut filesystem = filesystem.splitn(3, ' ');
     Some(Mount {
         id,
         device: (major.parse().ok()?, minor.parse().ok()?),
+        root: root.into(),
         point: point.into(),
         options,
         peers,
@@ -103,6 +106,7 @@ mod tests {
         let mounts = parse(text);
         assert_eq!(mounts.len(), 2);
         assert_eq!((mounts[0].id, mounts[0].device, mounts[0].peers), (36, (98, 0), Some(7)));
+        assert_eq!(mounts[0].root, Path::new("/a"));
         assert_eq!(mounts[0].point, Path::new("/data x/\\v"));
         assert_eq!(mounts[0].options, ["rw", "nosuid"]);
         assert_eq!(mounts[0].super_options, ["rw", "size=1024k", "noswap"]);

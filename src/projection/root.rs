@@ -46,8 +46,17 @@ pub(super) fn directory(generation: u64) -> String {
 
 impl Root {
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::open_at(CWD, path)
+    }
+
+    /// Of a mount that need not be at any place.
+    pub fn of(mount: impl AsFd) -> io::Result<Self> {
+        Self::open_at(mount, Path::new("."))
+    }
+
+    fn open_at(dir: impl AsFd, path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Self(fs::openat(CWD, path, flags, Mode::empty())?))
+        Ok(Self(fs::openat(dir, path, flags, Mode::empty())?))
     }
 
     /// Whether it is memory: a tmpfs or a ramfs.

@@ -2,7 +2,12 @@
 //!
 //! The calls are those of mount(2), which every kernel has that runs a supported engine.
 
-use super::{mounter::Mounter, mountinfo};
+use super::{
+    mounter::Mounter,
+    mountinfo,
+    orphan::{self, Orphan},
+    owner, reconnect,
+};
 use rustix::{
     fs::{self, AtFlags, CWD, Mode},
     io::Errno,
@@ -16,7 +21,7 @@ use std::{
 };
 
 /// What the mounts are called in the kernel's list.
-const SOURCE: &str = "dso";
+pub(super) const SOURCE: &str = "dso";
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
 /// The [`Mounter`] of the plugin.
@@ -33,6 +38,7 @@ pub struct Tmpfs {
     staging: PathBuf,
     shared: PathBuf,
     memory: Memory,
+    owner: String,
 }
 
 /// What volumes are made of.
@@ -67,7 +73,10 @@ impl Tmpfs {
         for dir in [&writable, &staging] {
             make_dir(dir)?;
         }
-        Ok(Self { writable, staging, shared, memory: memory.unwrap_or(found) })
+        // Beside the mountpoints, not among them.
+        let beside = shared.parent().unwrap_or(&shared);
+        let owner = owner::read_or_make(beside).map_err(at("note whose volumes these are in", beside))?;
+        Ok(Self { writable, staging, shared, memory: memory.unwrap_or(found), owner })
     }
 
     fn fstype(&self) -> &'static str {
@@ -89,6 +98,14 @@ impl Tmpfs {
             found => Ok(found? != device(&self.shared)?),
         }
     }
+
+    fn refuse_if_shared(&self, volume: &str) -> io::Result<()> {
+        if self.is_shared(volume)? {
+            let text = format!("something is mounted at `{}`", self.shared.join(volume).display());
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+        }
+        Ok(())
+    }
 }
 
 // === impl Mounter ===
@@ -96,10 +113,7 @@ impl Tmpfs {
 impl Mounter for Tmpfs {
     fn create(&self, volume: &str, size: u64) -> io::Result<PathBuf> {
         check(volume)?;
-        if self.is_shared(volume)? {
-            let text = format!("something is mounted at `{}`", self.shared.join(volume).display());
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
-        }
+        self.refuse_if_shared(volume)?;
         let root = self.writable.join(volume);
         make_mountpoint(&root)?;
         let data = match self.memory {
@@ -177,6 +191,30 @@ impl Mounter for Tmpfs {
         self.shared.join(volume)
     }
 
+    fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    fn orphans(&self) -> io::Result<Vec<Orphan>> {
+        let mut orphans = orphan::find(&self.owner, &self.shared)?;
+        orphans.retain(|orphan| check(&orphan.volume).is_ok());
+        Ok(orphans)
+    }
+
+    fn take_back(&self, orphan: &Orphan) -> io::Result<()> {
+        check(&orphan.volume)?;
+        self.refuse_if_shared(&orphan.volume)?;
+        let root = self.writable.join(&orphan.volume);
+        make_mountpoint(&root)?;
+        // As `adopt` does: what a container has is read-only, and may propagate.
+        let attached = orphan
+            .attach(&root)
+            .and_then(|()| mount::mount_change(&root, MountPropagationFlags::PRIVATE))
+            .and_then(|()| mount::mount_remount(&root, MountFlags::BIND | FLAGS, ""));
+        undo_on_error(attached.map_err(at("attach writable at", &root)), || remove(&root))?;
+        undo_on_error(self.share(&orphan.volume), || remove(&root))
+    }
+
     fn reaches(&self, volume: &str, pid: u32) -> bool {
         let seen = || -> io::Result<bool> {
             let shared = self.shared.join(volume);
@@ -190,6 +228,10 @@ impl Mounter for Tmpfs {
             tracing::debug!(volume, pid, %error, "cannot tell whether the engine sees the volume's mount");
             true
         })
+    }
+
+    fn reconnect(&self, pid: u32) -> io::Result<()> {
+        reconnect::reconnect(&self.shared, pid)
     }
 }
 

@@ -4,6 +4,7 @@
 mod adopt;
 mod faults;
 mod mounts;
+mod orphans;
 mod property;
 mod readers;
 mod rotation;

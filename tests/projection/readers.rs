@@ -88,6 +88,7 @@ fn a_thousand_rotations_under_readers_show_no_torn_read_and_no_missing_name() {
             let writing = Done(&done);
             for n in 1..=ROTATIONS {
                 projection.replace(&rotation(n), versions(&n.to_string())).unwrap();
+                projection.commit().unwrap();
             }
             drop(writing);
             for reader in readers {

@@ -1,5 +1,5 @@
 use crate::world::*;
-use dso::projection::{Change, FileSet, ProjectionError};
+use dso::projection::{Change, FileSet, Projection, ProjectionError};
 use std::{fs, os::unix::fs::MetadataExt, path::Path, time::SystemTime};
 
 fn owner_and_mode(path: &Path) -> (u32, u32, u32) {
@@ -65,8 +65,61 @@ fn a_replacement_changes_all_and_keeps_the_generation_before_it() {
         assert_eq!((projection.generation(), projection.versions()), (2, &versions("2")));
         assert!(projection.rotated() >= first && projection.intact());
 
+        projection.commit().unwrap();
+        assert_eq!(read(&seen, "..1/gone"), "1", "for who reads it");
         projection.replace(&set([("a", "3")]), versions("3")).unwrap();
+        projection.commit().unwrap();
         assert_eq!(names(&seen), ["..2", "..3", "..data", "a"]);
+    });
+}
+
+#[test]
+fn what_was_committed_last_is_what_a_revert_goes_back_to_however_many_came_after_it() {
+    in_world(|world| {
+        let mut projection = create(world.tmpfs(), &set([("a", "1")])).unwrap();
+        for n in ["2", "3", "4"] {
+            projection.replace(&set([("a", n)]), versions(n)).unwrap();
+            assert_eq!(projection.base(), Some(1));
+        }
+        let seen = world.on_host("v");
+        assert_eq!(names(&seen), ["..1", "..3", "..4", "..data", "a"]);
+        projection.revert().unwrap();
+        assert_eq!((read(&seen, "a"), projection.generation()), ("1".to_owned(), 1));
+        assert_eq!((projection.base(), projection.refused()), (None, &versions("4")));
+        projection.replace(&set([("a", "5")]), versions("5")).unwrap();
+        assert!(projection.refused().is_empty(), "of what is served now nothing is refused");
+        assert_eq!(names(&seen), ["..1", "..5", "..data", "a"]);
+    });
+}
+
+#[test]
+fn what_is_refused_is_known_to_the_next_process_until_it_is_forgiven() {
+    in_world(|world| {
+        let mut projection = create(world.tmpfs(), &set([("a", "1")])).unwrap();
+        projection.replace(&set([("a", "2")]), versions("2")).unwrap();
+        projection.revert().unwrap();
+        drop(projection);
+        let mut adopted = Projection::adopt(world.restart_plugin(), "v", SIZE).unwrap();
+        assert_eq!((adopted.generation(), adopted.refused()), (1, &versions("2")));
+        adopted.forgive().unwrap();
+        assert!(Projection::adopt(world.restart_plugin(), "v", SIZE).unwrap().refused().is_empty());
+    });
+}
+
+#[test]
+fn the_next_process_can_be_told_what_to_go_back_to() {
+    in_world(|world| {
+        let mut projection = create(world.tmpfs(), &set([("a", "1")])).unwrap();
+        for n in ["2", "3", "4"] {
+            projection.replace(&set([("a", n)]), versions(n)).unwrap();
+        }
+        drop(projection);
+        let mut adopted = Projection::adopt(world.restart_plugin(), "v", SIZE).unwrap();
+        assert!(!adopted.hold(2).unwrap(), "it was pruned");
+        assert!(adopted.hold(1).unwrap());
+        adopted.replace(&set([("a", "5")]), versions("5")).unwrap();
+        adopted.revert().unwrap();
+        assert_eq!(read(&world.on_host("v"), "a"), "1");
     });
 }
 

@@ -53,6 +53,7 @@ fn a_set_that_fills_its_size_to_the_last_page_can_be_written_rotated_and_reverte
         assert_eq!(read(&world.on_host("v"), "a"), first);
 
         projection.replace(&set([("a", "small")]), versions("4")).unwrap();
+        projection.commit().unwrap();
         projection.replace(&set([("a", "smaller")]), versions("5")).unwrap();
         assert_eq!(size_of_tmpfs(world), "size=1024k");
     });
