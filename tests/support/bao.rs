@@ -261,7 +261,8 @@ pub fn unique() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn binary() -> PathBuf {
+/// Server and command line in one.
+pub fn binary() -> PathBuf {
     let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/world/venv/bin/bao");
     let binary = std::env::var_os("DSO_TEST_BAO").map_or(made, PathBuf::from);
     assert!(binary.is_file(), "there is no OpenBao server at {}: run `make test-world`", binary.display());

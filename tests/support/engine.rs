@@ -1,6 +1,6 @@
 //! The real `docker` against an engine.
 
-use super::world;
+use super::{root, world};
 use rustix::{net::sockopt::socket_peercred, process::Pid};
 use std::{
     env, fs,
@@ -54,6 +54,12 @@ impl Engine {
         }
     }
 
+    /// Where its API listens.
+    pub fn socket(&self) -> PathBuf {
+        let host = self.host.clone().or_else(|| env::var("DOCKER_HOST").ok()).unwrap_or_default();
+        host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").into()
+    }
+
     /// `docker`, with no argument yet.
     pub fn command(&self) -> Command {
         let mut command = Command::new("docker");
@@ -63,6 +69,17 @@ impl Engine {
             command.env("DOCKER_HOST", host);
         }
         command
+    }
+
+    /// Brings an image that few tests need into the engine, where it stays.
+    #[track_caller]
+    pub fn import(&self, image: &str) {
+        let name = image.strip_prefix("dso-test-").and_then(|name| name.strip_suffix(":latest")).expect("one of ours");
+        let mut command = Command::new(root().join("tests/support/world.sh"));
+        if let Some(host) = &self.host {
+            command.env("DOCKER_HOST", host);
+        }
+        outcome(command.args(["import", name]).output().expect("world.sh")).expect("an image");
     }
 
     /// What `docker …` prints; it must succeed.

@@ -127,7 +127,7 @@ start() {
     echo '{}' >"$run/daemon.json"
     ip netns add "$name"
     ip -n "$name" link set lo up
-    env -u DOCKER_HOST DSO_TEST="$name" PATH="$program/bin:$PATH" \
+    env -u DOCKER_HOST DSO_TEST="$name" PATH="$program/bin:$program/sbin:$PATH" \
         nsenter --net="/run/netns/$name" "$program/sbin/dockerd" \
         --config-file="$run/daemon.json" --host="unix://$run/docker.sock" --pidfile="$run/docker.pid" \
         --data-root="$folder/data" --exec-root="$run" \

@@ -5,9 +5,11 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
+pub mod aws;
 pub mod bao;
 pub mod cleanup;
 pub mod compose;
+pub mod door;
 pub mod engine;
 pub mod local;
 pub mod own_engine;
@@ -28,11 +30,18 @@ use std::{
 /// How long a test waits for what should come soon, on a busy machine with two cores.
 pub const SOON: Duration = Duration::from_secs(20);
 
+/// How long a test waits for what takes many steps of many containers.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The image with a shell and busybox's applets, and the user 1000. It has no directory /run.
 pub const BUSYBOX: &str = "dso-test-busybox:latest";
 
 /// The image `FROM scratch` with one static program: see probe.rs.
 pub const SCRATCH: &str = "dso-test-scratch:latest";
+
+/// Debian's nginx, and its PostgreSQL with psql, with a shell and busybox's applets: see [`engine::Engine::import`].
+pub const NGINX: &str = "dso-test-nginx:latest";
+pub const POSTGRES: &str = "dso-test-postgres:latest";
 
 /// The environment variable by which the sweep knows the servers that a test has started.
 pub const MARK: &str = "DSO_TEST";

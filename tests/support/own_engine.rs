@@ -14,7 +14,7 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, File},
-    io, iter,
+    io,
     net::{Shutdown, TcpListener, TcpStream},
     ops::Deref,
     os::fd::AsFd,
@@ -191,7 +191,7 @@ fn program() -> (String, OsString) {
     let usr = root().join("target/world/engines").join(&version).join("usr");
     let program = usr.join("sbin/dockerd");
     assert!(program.exists(), "no engine {version} here: run `tests/support/engines.sh fetch {version}` first");
-    let path = env::join_paths(iter::once(usr.join("bin")).chain(env::split_paths(&system)));
+    let path = env::join_paths([usr.join("bin"), usr.join("sbin")].into_iter().chain(env::split_paths(&system)));
     (program.to_str().expect("UTF-8").into(), path.expect("no colon in it"))
 }
 

@@ -80,6 +80,10 @@ impl Preparation {
         let id = engine.docker(&["plugin", "inspect", "--format", "{{.ID}}", &name]);
         let plugin = Plugin { engine, scope, id };
         plugin.set(&format!("config.source={}", config.display()));
+        let socket = plugin.engine.socket();
+        if let Some(folder) = socket.parent().filter(|folder| !folder.ends_with("run")) {
+            plugin.set(&format!("engine.source={}", folder.display()));
+        }
         settings.iter().for_each(|setting| plugin.set(setting));
         plugin
     }

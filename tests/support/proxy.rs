@@ -52,6 +52,8 @@ pub struct Proxy {
 struct State {
     requests: Vec<(String, String)>,
     tokens: BTreeSet<String>,
+    /// What was sent, by path: the newest last.
+    bodies: Vec<(String, Bytes)>,
     faults: VecDeque<Planned>,
     released: Arc<Notify>,
 }
@@ -122,6 +124,13 @@ impl Proxy {
     /// Every token that was sent so far, whoever it was given to: none may be seen elsewhere.
     pub fn tokens(&self) -> Vec<String> {
         lock(&self.state).tokens.iter().cloned().collect()
+    }
+
+    /// The JSON that was sent last in a request with `part` in its path.
+    pub fn sent(&self, part: &str) -> serde_json::Value {
+        let state = lock(&self.state);
+        let newest = state.bodies.iter().rev().find(|(path, _)| path.contains(part));
+        newest.and_then(|(_, body)| serde_json::from_slice(body).ok()).unwrap_or_default()
     }
 
     /// Starts counting anew.
@@ -198,7 +207,12 @@ async fn answer(
         state.take_fault(&path)
     };
     match fault {
-        None => forward(request, &client, &format!("{upstream}{path}"), false).await,
+        None => {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+            lock(&state).bodies.push((path.clone(), body.clone()));
+            forward(Request::from_parts(parts, Full::new(body)), &client, &format!("{upstream}{path}"), false).await
+        }
         Some(Fault::Hold) => {
             let response = forward(request, &client, &format!("{upstream}{path}"), false).await;
             let released = Arc::clone(&lock(&state).released);
@@ -222,8 +236,8 @@ async fn answer(
     }
 }
 
-async fn forward(
-    request: Request<Incoming>,
+async fn forward<B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>>(
+    request: Request<B>,
     client: &reqwest::Client,
     url: &str,
     truncate: bool,

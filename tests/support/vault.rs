@@ -30,6 +30,11 @@ impl VaultServer {
         self.runtime.block_on(self.bao.put("secret", name, data));
     }
 
+    /// A request with the root token, which must succeed.
+    pub fn api(&self, method: &str, path: &str, body: Value) -> Value {
+        self.runtime.block_on(self.bao.api(method, path, body))
+    }
+
     /// A token that no log of the server's has.
     pub fn token(&self) -> String {
         self.runtime.block_on(self.bao.token(&["root"], Value::Object(Default::default())))

@@ -1,0 +1,7 @@
+//! AWS as far as dso uses it: moto behind a gate that checks what moto does not, and what gives a host its identity.
+
+pub mod gate;
+pub mod identity;
+pub mod moto;
+pub mod server;
+pub mod sigv4;

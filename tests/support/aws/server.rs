@@ -1,0 +1,128 @@
+//! A small HTTP server that answers by a function.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    HeaderMap, Request, Response,
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use std::{convert::Infallible, future::Future, io, pin::Pin, sync::Arc};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// A whole request.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// What is answered.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+    /// The connection breaks in the middle of the body.
+    pub cut: bool,
+}
+
+pub type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// Ends when it is dropped.
+pub struct Server {
+    address: String,
+    task: JoinHandle<()>,
+}
+
+// === impl Seen ===
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+// === impl Reply ===
+
+impl Reply {
+    pub fn new(status: u16, body: impl Into<Bytes>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into(), cut: false }
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// A failure as the JSON protocol has it.
+    pub fn fault(status: u16, code: &str) -> Self {
+        let body = serde_json::json!({"__type": code, "message": "as planned"}).to_string();
+        Self::new(status, body).header("content-type", "application/x-amz-json-1.1")
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    pub async fn start(answer: impl Fn(Seen) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let answer = Arc::new(answer);
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let answer = Arc::clone(&answer);
+                connections.spawn(async move {
+                    let service = service_fn(move |request| handle(request, Arc::clone(&answer)));
+                    let http = hyper::server::conn::http1::Builder::new();
+                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        Self { address, task }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn handle(
+    request: Request<Incoming>,
+    answer: Arc<impl Fn(Seen) -> Answer + Send + Sync + 'static>,
+) -> Result<Response<BoxBody<Bytes, io::Error>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let seen = Seen {
+        method: parts.method.to_string(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        headers: parts.headers,
+        body,
+    };
+    let reply = answer(seen).await;
+    let mut response = Response::builder().status(reply.status);
+    for (name, value) in &reply.headers {
+        response = response.header(name, value);
+    }
+    let body = match reply.cut {
+        false => Full::new(reply.body).map_err(|never| match never {}).boxed(),
+        true => {
+            let half = reply.body.slice(..reply.body.len() / 2);
+            let frames = [Ok(Frame::data(half)), Err(io::Error::other("cut off, as planned"))];
+            BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames)))
+        }
+    };
+    Ok(response.body(body).unwrap())
+}
