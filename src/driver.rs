@@ -12,11 +12,14 @@
 mod check;
 mod error;
 mod fill;
+mod heal;
 mod mount;
 mod refresh;
 mod render;
+mod rotation;
 mod start;
 mod status;
+mod takeback;
 mod users;
 
 use crate::{
@@ -40,7 +43,9 @@ use tokio_util::task::TaskTracker;
 
 pub use check::{CheckKey, Checked, Wanted};
 pub use error::DriverError;
+pub use heal::InUse;
 pub use refresh::Refreshed;
+pub use rotation::{Outcome, Shown, User};
 pub use status::{State, Status};
 
 /// What the driver tells the reconcile queue: which volume, never what to do.
@@ -48,6 +53,10 @@ pub use status::{State, Status};
 pub enum Event {
     /// It has just been given its files.
     Projected(VolumeName),
+    /// A person wants it looked at now, also for what was taken back.
+    Forced(VolumeName),
+    /// It is gone; one of the same name may be there already.
+    Removed(VolumeName),
     /// It shows files that were not checked just now: somebody else mounted it, or it was taken over from an earlier process.
     Joined(VolumeName),
 }
@@ -74,6 +83,8 @@ pub struct Driver {
     users: users::Users,
     /// The run of the engine that mounted last, and when it was first heard of.
     engine: Mutex<Option<(String, Instant)>>,
+    /// Held by whoever looks for orphans.
+    looking: Arc<AsyncMutex<()>>,
 }
 
 /// One volume. `work` is held by whoever changes it; `seen` is for those who only look.
@@ -95,16 +106,26 @@ struct Work {
     /// When it was last given files, and whether its last mount ended too soon for a container to have run.
     filled: Option<Instant>,
     was_brief: bool,
+    /// When the last mount was counted, or this process began.
+    entered: Instant,
 }
 
 /// What can be told of a volume without waiting for work on it.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     mounts: u32,
+    /// When this process counted the last of them.
+    entered: Option<Instant>,
     /// The last one that was published, also when it is not mounted any more.
     generation: u64,
     live: Option<Live>,
     error: Option<String>,
+    /// Why what is shown is not what the provider has, or why containers were not told of it.
+    explained: Option<String>,
+    users: Vec<User>,
+    outcome: Option<Outcome>,
+    /// Which containers have files of an earlier mount, and what to do.
+    left_behind: Option<String>,
 }
 
 /// The projection, as it was after the last work on it.
@@ -125,6 +146,7 @@ impl Driver {
             creating: AsyncMutex::default(),
             users: users::Users::default(),
             engine: Mutex::default(),
+            looking: Arc::default(),
         })
     }
 
@@ -206,6 +228,7 @@ impl Driver {
         self.parts.store.remove(&volume.name).map_err(store)?;
         work.removed = true;
         lock(&self.volumes).remove(&volume.name);
+        self.tell(Event::Removed(volume.name.clone()));
         tracing::info!(volume = %volume.name, "removed");
         Ok(())
     }
@@ -220,6 +243,11 @@ impl Driver {
     pub fn list(&self) -> Vec<(VolumeName, Option<PathBuf>)> {
         let volumes: Vec<_> = lock(&self.volumes).values().cloned().collect();
         volumes.iter().map(|volume| (volume.name.clone(), volume.mountpoint(self))).collect()
+    }
+
+    /// Why the newest settings are not in use, if so.
+    pub fn settings_fault(&self) -> Option<String> {
+        self.parts.cache.registry().refused()
     }
 
     fn parse(&self, options: &Options) -> Result<VolumeSpec, Faults> {
@@ -264,7 +292,13 @@ impl Volume {
             name: record.name.clone(),
             created: record.created.clone(),
             spec,
-            work: AsyncMutex::new(Work { record, removed: false, filled: None, was_brief: false }),
+            work: AsyncMutex::new(Work {
+                record,
+                removed: false,
+                filled: None,
+                was_brief: false,
+                entered: Instant::now(),
+            }),
             projection: Mutex::default(),
             seen: Mutex::new(seen),
         })

@@ -78,6 +78,10 @@ impl Driver {
         if work.removed {
             return Err(DriverError::NoSuchVolume { volume: volume.name.to_string() });
         }
+        if !volume.is_live() && !work.record.ledger.is_empty() {
+            // Containers have it, out of sight: this one is to have the same files.
+            self.take_back_one(volume, &mut work).await;
+        }
         let fresh = !volume.is_live();
         let result = match fresh {
             true => {
@@ -91,7 +95,7 @@ impl Driver {
             false => Ok(false),
         };
         let result = match result {
-            Ok(_) if fresh && !self.is_seen_by(volume, engine).await => {
+            Ok(_) if !self.is_seen_by(volume, engine).await => {
                 Err(DriverError::OutOfSight { volume: volume.name.clone() })
             }
             Ok(anew) => self.enter(volume, &mut work, id, engine, anew),
@@ -120,7 +124,7 @@ impl Driver {
         }
     }
 
-    async fn unmount_now(&self, volume: &Arc<Volume>, id: &MountId) -> Result<(), DriverError> {
+    pub(super) async fn unmount_now(&self, volume: &Arc<Volume>, id: &MountId) -> Result<(), DriverError> {
         let mut work = volume.work.lock().await;
         let mut record = work.record.clone();
         let known = record.ledger.release(id);
@@ -141,7 +145,7 @@ impl Driver {
 
     /// The volume's files from their providers, or from the last known values where those may serve.
     /// A value confirmed within `window` is taken as it is.
-    async fn fetch(&self, volume: &Volume, window: Duration) -> Result<(FileSet, Versions), DriverError> {
+    pub(super) async fn fetch(&self, volume: &Volume, window: Duration) -> Result<(FileSet, Versions), DriverError> {
         let spec = volume.spec()?;
         let (mut found, mut failed) = (Secrets::new(), Vec::new());
         let mut ask = Vec::new();
@@ -249,14 +253,24 @@ impl Driver {
         Ok(anew)
     }
 
-    /// Whether the engine sees the mount. After a crash of its own it may unmount the folder of a plugin that it has
-    /// just started again: what the plugin mounts from then on stays with the plugin. Looked at while that may happen,
-    /// as it means reading all of the engine's mounts.
+    /// Whether the engine sees the mount; it is made to, if it does not. After a crash of its own it may unmount the folder
+    /// of a plugin that it has just started again: what the plugin mounts from then on stays with the plugin. Looked at
+    /// while that may happen, as it means reading all of the engine's mounts.
     async fn is_seen_by(&self, volume: &Arc<Volume>, engine: &str) -> bool {
         let pid = engine.split(':').next().and_then(|pid| pid.parse().ok());
         let Some(pid) = pid.filter(|_| self.is_new_engine(engine)) else { return true };
         let (mounter, name) = (self.parts.mounter.clone(), volume.name.clone());
-        self.on_files(volume, 0, move |_| Ok(mounter.reaches(name.as_str(), pid))).await.unwrap_or(true)
+        let look = move || {
+            if mounter.reaches(name.as_str(), pid) {
+                return true;
+            }
+            match mounter.reconnect(pid) {
+                Ok(()) => tracing::warn!("the engine had unmounted the plugin's folder: mounted there again"),
+                Err(error) => tracing::error!(%error, "the engine has unmounted the plugin's folder"),
+            }
+            mounter.reaches(name.as_str(), pid)
+        };
+        self.on_files(volume, 0, move |_| Ok(look())).await.unwrap_or(true)
     }
 
     /// Whether this run of the engine was heard of for the first time a short while ago.
@@ -273,7 +287,7 @@ impl Driver {
 
     /// Counts the mount, on disk and in memory; in neither, if it fails. What was counted before the files were mounted
     /// anew holds others, which are out of reach: nobody may ever tell of their end, and these files do not wait for it.
-    fn enter(
+    pub(super) fn enter(
         &self,
         volume: &Volume,
         work: &mut Work,
@@ -288,6 +302,8 @@ impl Driver {
         }
         record.ledger.enter_boot(&self.parts.boot);
         record.ledger.add(id, engine);
+        work.entered = Instant::now();
+        lock(&volume.seen).entered = Some(work.entered);
         self.save(volume, work, record).inspect_err(|_| {
             lock(&volume.seen).mounts = before.ledger.count();
             work.record = before;
@@ -308,7 +324,10 @@ impl Driver {
     /// Takes the volume's files away. The values of its secrets stay for `max-stale`.
     pub(super) async fn take_down(&self, volume: &Arc<Volume>) -> Result<(), DriverError> {
         self.users.remove(&volume.name, volume.secrets());
-        lock(&volume.seen).live = None;
+        {
+            let mut seen = lock(&volume.seen);
+            (seen.live, seen.left_behind) = (None, None);
+        }
         let (mounter, name) = (self.parts.mounter.clone(), volume.name.clone());
         self.on_files(volume, 0, move |projection| {
             // Also what is mounted without a projection: leftovers of a failure or of an earlier process.

@@ -1,8 +1,8 @@
 //! Makes what a mounted volume shows equal to what its providers have.
 
-use super::{Driver, DriverError, Volume, lock, mount};
+use super::{Driver, DriverError, Volume, heal::Before, lock, mount};
 use crate::{
-    projection::{Change, ProjectionError},
+    projection::{Change, FileSet, ProjectionError, Versions},
     provider::cache,
     volume::VolumeName,
 };
@@ -17,6 +17,8 @@ pub enum Refreshed {
     Current,
     /// New files were published.
     Rotated { generation: u64 },
+    /// What had been lost of the files was written again.
+    Restored,
 }
 
 impl Driver {
@@ -30,14 +32,16 @@ impl Driver {
         if !volume.is_live() {
             return Ok(Refreshed::NotMounted);
         }
-        if self.shows_newest(&volume) {
+        if self.shows_newest(&volume) && !is_damaged(&volume) {
             lock(&volume.seen).error = None;
             return Ok(Refreshed::Current);
         }
-        let result = self.rotate(&volume).await;
+        let before = Before::of(&volume);
+        let result = self.rotate(&volume).await.map(|published| before.judge(&volume, published));
         match &result {
             Ok(Refreshed::Rotated { generation }) => {
-                tracing::info!(volume = %name, generation, cause = "version changed", "rotated")
+                // Who asked for it makes a record of what came of it.
+                tracing::debug!(volume = %name, generation, "published")
             }
             Ok(_) => {}
             Err(error) => tracing::error!(volume = %name, %error, "not refreshed: the files stay as they are"),
@@ -59,12 +63,27 @@ impl Driver {
         });
         let cache::Secrets { found, failed } = read.await;
         let (set, versions) = self.assemble(volume, spec, found, &failed)?;
+        self.publish(volume, set, versions, None).await
+    }
+
+    /// Serves `set`, unless that is what the volume shows. With `over`, only in place of these versions: others may have been
+    /// published since the set was made.
+    pub(super) async fn publish(
+        &self,
+        volume: &Arc<Volume>,
+        set: FileSet,
+        versions: Versions,
+        over: Option<Versions>,
+    ) -> Result<Refreshed, DriverError> {
         let mut work = volume.work.lock().await;
         if work.removed || !volume.is_live() {
             return Ok(Refreshed::NotMounted);
         }
         let change = self
             .on_files(volume, mount::bytes_of(&set), move |projection| match projection {
+                Some(projection) if over.is_some_and(|over| *projection.versions() != over) => {
+                    Ok((Change::Same, projection.generation()))
+                }
                 Some(projection) => projection.replace(&set, versions).map(|change| (change, projection.generation())),
                 None => {
                     Err(ProjectionError::Io { doing: "find the tmpfs".into(), error: io::ErrorKind::NotFound.into() })
@@ -76,25 +95,34 @@ impl Driver {
         match change {
             Change::Same => Ok(Refreshed::Current),
             Change::Rotated => {
-                let mut record = work.record.clone();
-                record.generation = generation;
-                // The files are published; that the number could not be noted matters to no container.
-                if let Err(error) = self.save(volume, &mut work, record) {
-                    tracing::error!(volume = %volume.name, %error, "the generation's number was not saved");
-                }
+                // Not written to the disk for itself, which takes longer than all the rest: while the volume is mounted its own marker
+                // has the number, and what is saved at the unmount takes it along.
+                work.record.generation = generation;
+                lock(&volume.seen).generation = generation;
                 Ok(Refreshed::Rotated { generation })
             }
         }
     }
 
-    /// Whether every secret's newest known version is the one that the files were made of. A secret that no
-    /// check has told of yet is taken to be unchanged.
-    fn shows_newest(&self, volume: &Volume) -> bool {
+    /// Whether every secret's newest known version is the one that the files were made of, or all of them are those that
+    /// were shown and taken back. A secret that no check has told of yet is taken to be unchanged.
+    pub(super) fn shows_newest(&self, volume: &Volume) -> bool {
         let projection = lock(&volume.projection);
         let Some(projection) = projection.as_ref() else { return true };
-        volume.secrets().iter().all(|id| match self.parts.cache.known(id).latest {
-            Some(latest) => projection.versions().get(&id.to_string()) == Some(&latest),
-            None => true,
-        })
+        let secrets = volume.secrets();
+        let newest_are = |versions: &Versions| {
+            secrets.iter().all(|id| match self.parts.cache.known(id).latest {
+                Some(latest) => versions.get(&id.to_string()) == Some(&latest),
+                None => true,
+            })
+        };
+        newest_are(projection.versions()) || (!projection.refused().is_empty() && newest_are(projection.refused()))
     }
+}
+
+/// Whether something of the files is missing or has another shape. What was taken back cannot be written again: the values are
+/// not held any more.
+fn is_damaged(volume: &Volume) -> bool {
+    let projection = lock(&volume.projection);
+    projection.as_ref().is_some_and(|projection| projection.refused().is_empty() && !projection.intact())
 }

@@ -1,6 +1,6 @@
 //! Taking over what an earlier process left: records, and the mounts that containers read from.
 
-use super::{Driver, Event, Volume, lock, mount};
+use super::{Driver, Volume, lock};
 use crate::{
     projection::Projection,
     volume::{Record, VolumeSpec},
@@ -8,7 +8,7 @@ use crate::{
 use std::{collections::BTreeSet, io, sync::Arc};
 
 impl Driver {
-    /// Loads all records, takes over live mounts, and unmounts what belongs to nobody.
+    /// Loads all records, takes over live mounts, unmounts what belongs to nobody, and takes back what containers still have.
     ///
     /// No provider is asked: a plugin that starts rotates nothing that did not change.
     pub async fn start(&self) -> io::Result<()> {
@@ -26,6 +26,7 @@ impl Driver {
         for stray in mounted.difference(&known) {
             self.unmount_stray(stray);
         }
+        self.take_back(None).await;
         Ok(())
     }
 
@@ -37,11 +38,9 @@ impl Driver {
         lock(&self.volumes).insert(volume.name.clone(), volume.clone());
         match (used, mounted.contains(volume.name.as_str())) {
             (true, true) => self.adopt(&volume).await,
-            (true, false) => {
-                tracing::warn!(volume = %volume.name, "mounted by an earlier process, and out of reach of this one")
-            }
             (false, true) => self.unmount_stray(volume.name.as_str()),
-            (false, false) => {}
+            // What containers have of it is taken back when all records are known.
+            (_, false) => {}
         }
     }
 
@@ -54,11 +53,7 @@ impl Driver {
         });
         match adopted.await {
             Ok(()) => {
-                self.users.add(&volume.name, spec.secrets(), self.interval(spec));
-                let live = mount::live(volume);
-                volume.work.lock().await.record.generation = live.as_ref().map_or(0, |live| live.generation);
-                lock(&volume.seen).live = live;
-                self.tell(Event::Joined(volume.name.clone()));
+                self.took_over(volume, &mut *volume.work.lock().await, spec);
                 tracing::info!(volume = %volume.name, "taken over");
             }
             Err(error) => {

@@ -1,6 +1,6 @@
 //! What `docker volume inspect` shows of a volume. Never waits for work on it, and asks no provider.
 
-use super::{Driver, DriverError, Seen, Volume, lock, rfc3339};
+use super::{Driver, DriverError, Outcome, Seen, User, Volume, lock, rfc3339};
 use serde::Serialize;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
 
@@ -24,6 +24,12 @@ pub struct Status {
     pub error: Option<String>,
     /// How often it is mounted.
     pub mounts: u32,
+    /// Who mounts it, as far as the engine has told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<User>,
+    /// What became of the last change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rotation: Option<Outcome>,
 }
 
 /// A volume's status, with what the driver's protocol shows beside it.
@@ -41,11 +47,11 @@ pub enum State {
     Idle,
     /// Mounted, and the last checks succeeded.
     Current,
-    /// Mounted with the last known good files: the last check or refresh failed.
+    /// Mounted with the last known good files: the last check or refresh failed, or what came after them was taken back.
     Stale,
     /// The last mount failed.
     Failed,
-    /// Containers have it mounted, but from an earlier process, out of reach of this one.
+    /// Containers have it mounted, but from an earlier process, and it could not be taken back.
     Orphaned,
 }
 
@@ -68,6 +74,8 @@ impl Driver {
             next_check: None,
             error: volume.spec.as_ref().err().cloned(),
             mounts: seen.mounts,
+            containers: seen.users.clone(),
+            last_rotation: seen.outcome.clone(),
         };
         match &seen.live {
             Some(live) => {
@@ -111,8 +119,12 @@ impl Driver {
         if errors.is_empty() {
             errors.extend(seen.error.clone());
         }
+        errors.extend(seen.left_behind.clone());
+        // What was taken back is not what the provider has. That containers were not told yet is told too, but the files are current.
+        let refusing = lock(&volume.projection).as_ref().is_some_and(|projection| !projection.refused().is_empty());
+        status.state = if errors.is_empty() && !refusing { State::Current } else { State::Stale };
+        errors.extend(seen.explained.clone());
         status.error = (!errors.is_empty()).then(|| errors.join("; "));
-        status.state = if errors.is_empty() { State::Current } else { State::Stale };
     }
 }
 

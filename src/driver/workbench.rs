@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    projection::Orphan,
     provider::{ErrorKind, Provider, ProviderError, Registry, scripted::Scripted},
     volume::MountId,
 };
@@ -10,6 +11,10 @@ use tempfile::TempDir;
 
 /// The process of an engine that sees no mount.
 pub const BLIND_ENGINE: u32 = 4242;
+
+const BLIND: &str = "blind";
+const HELD: &str = "held";
+const ENDLESS: &str = "endless";
 
 /// Folders on a tmpfs; what is written and what is shared are one.
 struct Folders(PathBuf);
@@ -47,6 +52,40 @@ impl Mounter for Folders {
 
     fn mountpoint(&self, volume: &str) -> PathBuf {
         self.0.join(volume)
+    }
+
+    fn orphans(&self) -> io::Result<Vec<Orphan>> {
+        let mut orphans = Vec::new();
+        while orphanage(&self.0).join(ENDLESS).exists() {
+            std::thread::yield_now();
+        }
+        for entry in fs::read_dir(orphanage(&self.0)).into_iter().flatten() {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap();
+            if name == BLIND {
+                return Err(io::Error::other("no look today"));
+            }
+            let Some((volume, generation)) = name.split_once('@') else { continue };
+            let generation = generation.parse().unwrap();
+            let (processes, tree) = (vec![std::process::id()], fs::File::open(&path)?.into());
+            orphans.push(Orphan {
+                volume: volume.into(),
+                generation,
+                rotated: SystemTime::UNIX_EPOCH,
+                processes,
+                tree,
+            });
+        }
+        orphans.sort_by_key(|orphan| std::cmp::Reverse(orphan.generation));
+        Ok(orphans)
+    }
+
+    fn take_back(&self, orphan: &Orphan) -> io::Result<()> {
+        let dir = orphanage(&self.0);
+        if dir.join(HELD).exists() {
+            return Err(io::Error::other("held"));
+        }
+        fs::rename(dir.join(format!("{}@{}", orphan.volume, orphan.generation)), self.mountpoint(&orphan.volume))
     }
 
     fn reaches(&self, _: &str, pid: u32) -> bool {
@@ -120,6 +159,34 @@ impl Bench {
         self.driver.refresh(&name).await.unwrap()
     }
 
+    /// Containers have the volume's files, and the plugin does not see them any more.
+    pub fn orphan(&self, name: &str) {
+        let generation = self.status(name).generation;
+        let to = orphanage(self.dir.path());
+        fs::create_dir_all(&to).unwrap();
+        fs::rename(self.dir.path().join(name), to.join(format!("{name}@{generation}"))).unwrap();
+    }
+
+    /// Whether the plugin fails to look for what containers have.
+    pub fn blind(&self, blind: bool) {
+        self.toggle(BLIND, blind);
+    }
+
+    /// Whether it finds that, and fails to take it back.
+    pub fn hold(&self, held: bool) {
+        self.toggle(HELD, held);
+    }
+
+    /// Whether its look does not end.
+    pub fn stall(&self, endless: bool) {
+        self.toggle(ENDLESS, endless);
+    }
+
+    fn toggle(&self, name: &str, on: bool) {
+        let file = orphanage(self.dir.path()).join(name);
+        if on { fs::write(file, "").unwrap() } else { fs::remove_file(file).unwrap() }
+    }
+
     pub fn status(&self, name: &str) -> Status {
         self.driver.inspect(name).unwrap().status
     }
@@ -127,6 +194,11 @@ impl Bench {
     pub fn read(&self, name: &str, file: &str) -> String {
         read(&self.dir.path().join(name), file)
     }
+}
+
+/// Where folders are that containers have, and the plugin does not see.
+fn orphanage(dir: &Path) -> PathBuf {
+    dir.join("state/orphans")
 }
 
 pub fn read(volume: &Path, file: &str) -> String {

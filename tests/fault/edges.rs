@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use dso::{
-    projection::{Mounter, Tmpfs},
+    projection::{Mounter, Orphan, Tmpfs},
     provider::{ErrorKind, Observed, Provider, ProviderError, Pushes},
     secret::{Secret, SecretId, SecretValue, SecretVersion},
 };
@@ -169,8 +169,17 @@ impl Mounter for Mounts {
     fn adopt(&self, volume: &str) -> io::Result<PathBuf> {
         self.switch.io(Edge::Mounter, "adopt", || self.tmpfs.adopt(volume))
     }
+    fn orphans(&self) -> io::Result<Vec<Orphan>> {
+        self.switch.io(Edge::Mounter, "orphans", || self.tmpfs.orphans())
+    }
+    fn take_back(&self, orphan: &Orphan) -> io::Result<()> {
+        self.switch.io(Edge::Mounter, "take_back", || self.tmpfs.take_back(orphan))
+    }
     fn mountpoint(&self, volume: &str) -> PathBuf {
         self.tmpfs.mountpoint(volume)
+    }
+    fn owner(&self) -> &str {
+        self.tmpfs.owner()
     }
 }
 

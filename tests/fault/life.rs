@@ -5,10 +5,11 @@ use crate::{
     world::{World, names},
 };
 use dso::{
+    docker::{ContainerRuntime, Engine},
     driver::{Driver, Event, Parts, Refreshed, State, Wanted},
     projection::Tmpfs,
     provider::{Cache, ErrorKind, Provider, Registry},
-    reconcile::{self, Sources},
+    reconcile::{self, Sources, policy::Policy, rollout::Rollouts, table::Table},
     volume::{MountId, Store, VolumeName},
 };
 use rustix::mount::{self, MountPropagationFlags as Propagation, UnmountFlags};
@@ -153,11 +154,16 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// The queue of `reconcile` over this process, until it is told to stop.
+    /// The queue of `reconcile` over this process, until it is told to stop. The engine does not answer all that time.
     pub fn keep_current(&mut self) -> CancellationToken {
         let (cancel, (_, pushes)) = (CancellationToken::new(), mpsc::unbounded_channel());
         let sources = Sources { driver: self.process.told.take().unwrap(), pushes };
-        self.process.tasks.spawn(reconcile::run(self.process.driver.clone(), sources, cancel.clone()));
+        let (driver, table) = (self.process.driver.clone(), Arc::new(Table::default()));
+        let runtime: Arc<dyn ContainerRuntime> = Arc::new(Engine::at(self.world.base.join("no-engine.sock")));
+        let journal = self.world.base.join("plugin/data/journal");
+        let rollouts = Rollouts::new(driver.clone(), runtime.clone(), Policy::default(), table.clone(), journal);
+        let parts = reconcile::Parts { driver, runtime, rollouts: Arc::new(rollouts.unwrap()), table };
+        self.process.tasks.spawn(reconcile::run(parts, sources, cancel.clone()));
         cancel
     }
 
