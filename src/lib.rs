@@ -5,6 +5,7 @@
 //! | [`app`] | the one composition root: parse, build, run, drain |
 //! | [`api`] | the plugin's Unix socket: Docker's calls, from the wire to a use case and back |
 //! | [`driver`] | the use cases: create, mount, unmount, remove, check, refresh |
+//! | [`docker`] | the engine: its containers, its events, what may be done to them |
 //! | [`reconcile`] | the queue that owns time, and the loop that makes what is shown equal to what providers have |
 //! | [`provider`] | where secrets come from; one file each, behind one cache |
 //! | [`projection`] | what a container sees: generations of files in a tmpfs |
@@ -12,7 +13,7 @@
 //! | [`secret`] | references, versions, and values that wipe themselves |
 //! | [`cli`] | `docker dso` |
 //! | [`config`], [`logging`], [`shutdown`] | settings, the log, the end of the process |
-//! | [`faults`], [`host`], [`memory`], [`paths`], [`settings`], [`units`] | leaves that any module may use |
+//! | [`faults`], [`host`], [`memory`], [`paths`], [`settings`], [`units`], [`watch`] | leaves that any module may use |
 //!
 //! How data flows and why it is so is in `docs/architecture.md`; `tests/house.rs` holds who may import whom.
 
@@ -20,6 +21,7 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod docker;
 pub mod driver;
 pub mod faults;
 pub mod host;
@@ -34,3 +36,4 @@ pub mod settings;
 pub mod shutdown;
 pub mod units;
 pub mod volume;
+pub mod watch;

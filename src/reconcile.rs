@@ -1,23 +1,43 @@
-//! The loop that keeps what volumes show equal to what providers have.
+//! The loop that keeps what volumes show equal to what providers have, and their containers in step with it.
 //!
-//! Everything that happens is told as a volume's name or as a check that is due; what to do is found by
-//! comparing. One queue owns time. There are never two runs for one key, and a key that comes
-//! while it runs is run again.
-//!
-//! Docker events join here as one more source of names.
+//! Everything that happens is told as a volume's or a container's name, or as a check that is due; what to do is found by
+//! comparing. One queue owns time. There are never two runs for one key, and a key that comes while it runs is run again:
+//! changes that arrive during a rollout wait for its end, and are then one.
 
+mod apply;
+mod budget;
+mod journal;
+mod observe;
+mod plan;
+pub mod policy;
 pub mod queue;
+mod report;
+mod rolling;
+pub mod rollout;
+mod run;
+pub mod table;
+mod trial;
+mod verify;
 
 use crate::{
+    docker::{ContainerRuntime, Observed},
     driver::{CheckKey, Driver, Event, Wanted},
     volume::VolumeName,
 };
+use observe::RESYNC;
+use observe::{Observer, Then};
 use queue::Queue;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use rollout::{Action, Rollouts};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use table::Table;
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::{JoinError, JoinSet},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,18 +46,46 @@ use tokio_util::sync::CancellationToken;
 enum Key {
     /// Ask a provider whether something changed.
     Check(CheckKey),
-    /// Make a volume equal to what the checks have told of.
+    /// Make a volume equal to what the checks have told of, and its containers to it.
     Volume(VolumeName),
+    /// Look at all containers.
+    Engine,
+    /// Look at the container with this ID.
+    Container(String),
+    /// Look at a volume's containers.
+    Users(VolumeName),
+    /// Start the container with this ID as soon as its volumes can be mounted.
+    Start(String),
+    /// Compare what volumes show with what they should, byte by byte.
+    Mend,
     /// Drop values that nobody needs any more.
     Evict,
+}
+
+/// Why a volume is looked at. For the record alone: what is done depends on what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Checked,
+    Forced,
+    Resumed,
 }
 
 /// When to run a key again.
 struct Done {
     key: Key,
     again: Option<Duration>,
+    /// Whether it is run again because something was in the way.
+    failed: bool,
     /// What else to run, and how soon.
-    then: Vec<(Key, Duration)>,
+    then: Then,
+}
+
+/// What the loop works with.
+pub struct Parts {
+    pub driver: Arc<Driver>,
+    pub runtime: Arc<dyn ContainerRuntime>,
+    pub rollouts: Arc<Rollouts>,
+    pub table: Arc<Table>,
 }
 
 /// Where names come from.
@@ -55,45 +103,93 @@ const RETRY_MAX: u32 = 6;
 const AFTER_PANIC: Duration = Duration::from_secs(30);
 /// Runs at the same time. More would not be faster: a run waits for a provider or for the kernel.
 const PARALLEL: usize = 32;
+/// Volumes that are looked at at the same time. These may wait for containers, for minutes.
+const ROLLOUTS: usize = 256;
+/// How long the end waits for what has begun. A rollout goes on where it was when the next process begins.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What a run works with.
+struct Context {
+    driver: Arc<Driver>,
+    observer: Observer,
+    rollouts: Arc<Rollouts>,
+    slots: Semaphore,
+    rollout_slots: Semaphore,
+    /// An engine that hangs must not keep secrets from being checked, nor containers that wait for a provider.
+    engine_slots: Semaphore,
+    start_slots: Semaphore,
+    causes: Mutex<HashMap<VolumeName, Cause>>,
+}
 
 /// Runs until `cancel`; then lets what has begun end.
-pub async fn run(driver: Arc<Driver>, mut sources: Sources, cancel: CancellationToken) {
+pub async fn run(parts: Parts, sources: Sources, cancel: CancellationToken) {
+    let Parts { driver, runtime, rollouts, table } = parts;
+    let (tell, observed) = mpsc::channel(1024);
+    let watching = runtime.clone();
+    let mut watcher = JoinSet::new();
+    watcher.spawn(async move { watching.watch(tell).await });
+    let observer = Observer::new(driver.clone(), runtime, table, rollouts.clone());
+    let context = Arc::new(Context::new(driver, observer, rollouts));
+    turn(&context, sources, observed, cancel).await;
+}
+
+async fn turn(
+    context: &Arc<Context>,
+    mut sources: Sources,
+    mut observed: mpsc::Receiver<Observed>,
+    cancel: CancellationToken,
+) {
     let mut queue = Queue::default();
     let (mut running, mut keys) = (JoinSet::new(), HashMap::new());
     queue.push(Key::Evict, Instant::now() + EVICT_EVERY);
+    queue.push(Key::Mend, Instant::now() + RESYNC);
     loop {
-        while running.len() < PARALLEL {
-            let Some((key, failures)) = queue.pop(Instant::now()) else { break };
-            let task = running.spawn(run_key(driver.clone(), key.clone(), failures));
+        while let Some((key, failures)) = queue.pop(Instant::now()) {
+            let task = running.spawn(run_key(context.clone(), key.clone(), failures));
             keys.insert(task.id(), key);
         }
-        let next = queue.next().filter(|_| running.len() < PARALLEL);
+        let next = queue.next();
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
             Some(ended) = running.join_next_with_id() => {
                 let key = keys.remove(&ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id));
                 match (ended, key) {
-                    (Ok((_, done)), _) => finish(&mut queue, done),
+                    (Ok((_, done)), _) => finish(context, &mut queue, done),
                     // The panic hook has logged it. The key must not stay marked as running: it would never run again.
-                    (Err(_), Some(key)) => finish(&mut queue, Done { key, again: Some(AFTER_PANIC), then: Vec::new() }),
+                    (Err(_), Some(key)) => {
+                        finish(context, &mut queue, Done { key, again: Some(AFTER_PANIC), failed: true, then: Vec::new() });
+                    }
                     (Err(_), None) => {}
                 }
             }
-            Some(event) = sources.driver.recv() => accept(&driver, &mut queue, event),
-            Some(provider) = sources.pushes.recv() => push_checks(&driver, &mut queue, &provider),
+            Some(event) = sources.driver.recv() => accept(context, &mut queue, event),
+            Some(provider) = sources.pushes.recv() => push_checks(&context.driver, &mut queue, &provider),
+            Some(seen) = observed.recv() => see(context, &mut queue, seen),
             () = sleep_until(next.unwrap_or_else(far)), if next.is_some() => {}
         }
     }
-    while running.join_next().await.is_some() {}
+    let ended = async { while running.join_next().await.is_some() {} };
+    if timeout(DRAIN, ended).await.is_err() {
+        tracing::info!("work is broken off: its journal tells the next process where to go on");
+    }
 }
 
-fn accept(driver: &Driver, queue: &mut Queue<Key>, event: Event) {
+fn accept(context: &Context, queue: &mut Queue<Key>, event: Event) {
     let (name, wanted) = match event {
         Event::Projected(name) => (name, Wanted::AsPlanned),
         Event::Joined(name) => (name, Wanted::Soon),
+        Event::Removed(name) => {
+            context.rollouts.note_gone(&name);
+            return queue.push(Key::Volume(name), Instant::now());
+        }
+        Event::Forced(name) => {
+            context.note_cause(&name, Cause::Forced);
+            queue.push(Key::Volume(name.clone()), Instant::now());
+            (name, Wanted::Now)
+        }
     };
-    schedule(driver, queue, &name, wanted);
+    schedule(&context.driver, queue, &name, wanted);
 }
 
 fn push_checks(driver: &Driver, queue: &mut Queue<Key>, provider: &str) {
@@ -102,13 +198,36 @@ fn push_checks(driver: &Driver, queue: &mut Queue<Key>, provider: &str) {
     }
 }
 
+fn see(context: &Context, queue: &mut Queue<Key>, seen: Observed) {
+    let key = match seen {
+        Observed::Lost => return context.observer.lost(),
+        Observed::Connected => Key::Engine,
+        Observed::Container(id) => Key::Container(id),
+        Observed::Volume(name) => match name.parse() {
+            Ok(name) if context.driver.has(&name) => Key::Users(name),
+            _ => return,
+        },
+    };
+    queue.push(key, Instant::now());
+}
+
 fn schedule(driver: &Driver, queue: &mut Queue<Key>, name: &VolumeName, wanted: Wanted) {
     for (key, delay) in driver.checks(name, wanted) {
         queue.push(Key::Check(key), Instant::now() + delay);
     }
 }
 
-async fn run_key(driver: Arc<Driver>, key: Key, failures: u32) -> Done {
+async fn run_key(context: Arc<Context>, key: Key, failures: u32) -> Done {
+    let slots = match key {
+        Key::Volume(_) => &context.rollout_slots,
+        Key::Engine | Key::Container(_) | Key::Users(_) => &context.engine_slots,
+        Key::Start(_) => &context.start_slots,
+        Key::Check(_) | Key::Mend | Key::Evict => &context.slots,
+    };
+    // They are never closed.
+    let _slot = slots.acquire().await;
+    let (driver, observer) = (&context.driver, &context.observer);
+    let mut failed = false;
     let (again, then) = match &key {
         Key::Check(check) => {
             let checked = driver.check(check).await;
@@ -116,30 +235,97 @@ async fn run_key(driver: Arc<Driver>, key: Key, failures: u32) -> Done {
             let checks = checked.next.into_iter().map(|(key, delay)| (Key::Check(key), delay));
             (None, volumes.chain(checks).collect())
         }
-        Key::Volume(name) => match driver.refresh(name).await {
-            Err(error) if error.is_transient() => (Some(RETRY * (1 << failures.min(RETRY_MAX))), Vec::new()),
-            // A fault that lasts is looked at again after the next check, and costs nothing until then.
-            _ => (None, Vec::new()),
-        },
+        Key::Volume(name) => {
+            let action = context.rollouts.reconcile(name, context.take_cause(name).as_str()).await;
+            failed = action == Action::Retry;
+            let again = match action {
+                Action::Done => None,
+                Action::Retry => Some(RETRY * (1 << failures.min(RETRY_MAX))),
+                Action::After(delay) => Some(delay),
+            };
+            (again, Vec::new())
+        }
+        Key::Engine => observer.survey().await,
+        Key::Container(id) => observer.look(id).await,
+        Key::Users(name) => observer.users(name).await,
+        Key::Start(id) => observer.start(id).await,
+        Key::Mend => {
+            mend(driver).await;
+            (Some(RESYNC), Vec::new())
+        }
         Key::Evict => {
             driver.evict();
             (Some(EVICT_EVERY), Vec::new())
         }
     };
-    Done { key, again, then }
+    Done { key, again, failed, then }
 }
 
-fn finish(queue: &mut Queue<Key>, done: Done) {
-    let Done { key, again, then } = done;
-    let retried = matches!(key, Key::Volume(_)) && again.is_some();
-    queue.done(&key, again.map(|delay| Instant::now() + delay), retried);
+async fn mend(driver: &Driver) {
+    for name in driver.names() {
+        if let Err(error) = driver.mend(&name).await {
+            tracing::error!(volume = %name, %error, "cannot compare its files with what they should be");
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn finish(context: &Context, queue: &mut Queue<Key>, done: Done) {
+    let Done { key, again, failed, then } = done;
+    queue.done(&key, again.map(|delay| Instant::now() + delay), failed);
     for (key, delay) in then {
+        if let Key::Volume(name) = &key {
+            context.note_cause(name, Cause::Checked);
+        }
         queue.push(key, Instant::now() + delay);
     }
 }
 
 fn far() -> Instant {
     Instant::now() + Duration::from_secs(3600)
+}
+
+// === impl Cause ===
+
+impl Cause {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Checked => "a version check",
+            Self::Forced => "a person asked",
+            Self::Resumed => "taken up again",
+        }
+    }
+}
+
+// === impl Context ===
+
+impl Context {
+    fn new(driver: Arc<Driver>, observer: Observer, rollouts: Arc<Rollouts>) -> Self {
+        Self {
+            driver,
+            observer,
+            rollouts,
+            slots: Semaphore::new(PARALLEL),
+            rollout_slots: Semaphore::new(ROLLOUTS),
+            engine_slots: Semaphore::new(PARALLEL),
+            start_slots: Semaphore::new(PARALLEL),
+            causes: Mutex::default(),
+        }
+    }
+
+    /// What came first is the cause; a person's wish goes before all others.
+    fn note_cause(&self, name: &VolumeName, cause: Cause) {
+        let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = causes.entry(name.clone()).or_insert(cause);
+        if cause == Cause::Forced {
+            *noted = cause;
+        }
+    }
+
+    fn take_cause(&self, name: &VolumeName) -> Cause {
+        let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
+        causes.remove(name).unwrap_or(Cause::Resumed)
+    }
 }
 
 #[cfg(test)]

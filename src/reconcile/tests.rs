@@ -1,7 +1,11 @@
 //! The loop over a driver, in paused time: an hour passes in no time, and nothing depends on the machine.
 
 use super::*;
-use crate::driver::{State, workbench::Bench, workbench::down};
+use crate::{
+    docker::scripted::{Engine, Gate, Runtime, Script},
+    driver::{State, workbench::Bench, workbench::down},
+};
+use policy::Policy;
 use tokio::task::JoinHandle;
 
 struct Running {
@@ -16,12 +20,26 @@ impl Running {
         Self::over(Bench::new().await)
     }
 
-    fn over(mut bench: Bench) -> Self {
+    /// Without containers, of which no engine tells.
+    fn over(bench: Bench) -> Self {
+        let shown = bench.dir.path().join("v/x");
+        Self::beside(bench, Engine::new(move || std::fs::read_to_string(&shown).unwrap_or_default()))
+    }
+
+    fn beside(mut bench: Bench, engine: Arc<Engine>) -> Self {
         let (pushes, pushed) = mpsc::unbounded_channel();
         let (cancel, (_, none)) = (CancellationToken::new(), mpsc::unbounded_channel());
         let told = std::mem::replace(&mut bench.told, none);
         let sources = Sources { driver: told, pushes: pushed };
-        let task = tokio::spawn(run(bench.driver.clone(), sources, cancel.clone()));
+        let runtime: Arc<dyn ContainerRuntime> = Arc::new(Runtime { engine: engine.clone(), gate: Arc::default() });
+        let (driver, table) = (bench.driver.clone(), Arc::new(Table::default()));
+        let journal = bench.dir.path().join("state/journal");
+        let rollouts =
+            Rollouts::new(driver.clone(), runtime.clone(), Policy::default(), table.clone(), journal).unwrap();
+        // One clock for both: the engine's goes on with the paused one.
+        let rollouts = rollouts.scripted(move || engine.now(), Arc::default());
+        let parts = Parts { driver, runtime, rollouts: Arc::new(rollouts), table };
+        let task = tokio::spawn(run(parts, sources, cancel.clone()));
         Self { bench, pushes, cancel, task }
     }
 
@@ -222,4 +240,94 @@ async fn the_end_waits_for_what_has_begun() {
     running.cancel.cancel();
     running.task.await.unwrap();
     assert_eq!(running.bench.provider.calls().1, 1, "the check that had begun has ended");
+}
+
+/// A volume `v` with these options, and containers with these actions.
+async fn with_containers(options: &[(&str, &str)], containers: &[(&str, &str)]) -> Running {
+    let bench = Bench::new().await;
+    bench.provider.put("app", "1", b"old");
+    bench.volume("v", &[&[("file.x", "p://app")], options].concat()).await;
+    bench.mount("v", "a").await.unwrap();
+    let shown = bench.dir.path().join("v/x");
+    let engine = Engine::new(move || std::fs::read_to_string(&shown).unwrap_or_default());
+    for (name, action) in containers {
+        engine.run(name, action, Script { crashes: true, ..Script::default() });
+    }
+    Running::beside(bench, engine)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_is_told_of_a_change_and_the_status_names_what_became_of_it() {
+    let running = with_containers(&[], &[("web", "restart")]).await;
+    running.pass(5).await;
+    running.bench.provider.put("app", "2", b"new");
+    running.pushes.send("p".into()).unwrap();
+    running.pass(20).await;
+    let last = running.bench.status("v").last_rotation.unwrap();
+    assert_eq!((last.result.as_str(), last.to, last.cause.as_str()), ("verified", 2, "a version check"));
+    assert_eq!(running.bench.read("v", "x"), "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_fails_is_taken_back_and_the_next_one_goes_through() {
+    let running = with_containers(&[], &[("web", "restart")]).await;
+    running.pass(5).await;
+    for (version, text, result, shown) in [("2", "bad", "rolled back", "old"), ("3", "good", "verified", "good")] {
+        running.bench.provider.put("app", version, text.as_bytes());
+        running.pass(300).await;
+        let last = running.bench.status("v").last_rotation.unwrap();
+        assert_eq!((last.result.as_str(), running.bench.read("v", "x").as_str()), (result, shown), "{last:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_names_containers_and_what_is_wrong_with_their_labels() {
+    let running = with_containers(&[("on-rotate", "restart")], &[("web", "signal"), ("odd", "restrat")]).await;
+    running.pass(1).await;
+    let users = running.bench.status("v").containers;
+    let told = users.iter().map(|user| (user.name.as_str(), user.on_rotate.as_str(), user.fault.is_some()));
+    assert_eq!(told.collect::<Vec<_>>(), [("odd", "none", true), ("web", "signal:SIGHUP", false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_does_not_answer_keeps_no_secret_from_being_checked() {
+    let bench = Bench::new().await;
+    bench.provider.put("app", "1", b"old");
+    bench.volume("v", &[("file.x", "p://app")]).await;
+    let engine = Engine::new(String::new);
+    let runtime: Arc<dyn ContainerRuntime> = Arc::new(Runtime { engine, gate: Gate::deadly(0) });
+    let (driver, table, journal) =
+        (bench.driver.clone(), Arc::new(Table::default()), bench.dir.path().join("state/journal"));
+    let rollouts = Rollouts::new(driver.clone(), runtime.clone(), Policy::default(), table.clone(), journal).unwrap();
+    let rollouts = Arc::new(rollouts);
+    let context = Context::new(driver.clone(), Observer::new(driver, runtime, table, rollouts.clone()), rollouts);
+    let (_pushes, pushes) = mpsc::unbounded_channel();
+    let (tell, observed) = mpsc::channel(1024);
+    // A list that never comes, and more events behind it than there are slots.
+    tell.send(Observed::Connected).await.unwrap();
+    for container in 0..2 * PARALLEL {
+        tell.send(Observed::Container(container.to_string())).await.unwrap();
+    }
+    let Bench { dir, provider, driver, told } = bench;
+    let sources = Sources { driver: told, pushes };
+    tokio::spawn(async move { turn(&Arc::new(context), sources, observed, CancellationToken::new()).await });
+    driver.mount("v", crate::volume::MountId::new("a"), "engine").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    provider.put("app", "2", b"new");
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert_eq!(crate::driver::workbench::read(&dir.path().join("v"), "x"), "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_is_removed_leaves_no_journal() {
+    let running = with_containers(&[], &[("web", "restart")]).await;
+    running.pass(5).await;
+    running.bench.provider.put("app", "2", b"new");
+    running.pass(60).await;
+    let left = || std::fs::read_dir(running.bench.dir.path().join("state/journal")).unwrap().count();
+    assert_eq!(left(), 1);
+    running.bench.unmount("v", "a").await;
+    running.bench.driver.remove("v", "engine").await.unwrap();
+    running.pass(1).await;
+    assert_eq!(left(), 0);
 }
