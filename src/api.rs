@@ -10,13 +10,14 @@
 //! # Limits
 //! - A body has at most 4 MiB and has to arrive within 30 s. Idle connections are kept: the engine reuses its own.
 
+mod control;
 pub mod protocol;
 mod routes;
 
 use crate::driver::Driver;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     service::service_fn,
 };
@@ -114,7 +115,8 @@ async fn answer(
     engine: &str,
     in_call: &AtomicBool,
 ) -> Response<Full<Bytes>> {
-    let path = request.uri().path().to_owned();
+    let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
+    let is_post = request.method() == Method::POST;
     let body = match read_body(request).await {
         Ok(body) => body,
         Err(fault) => return reply(StatusCode::BAD_REQUEST, &protocol::Failure::new(format!("{path}: {fault}"))),
@@ -129,7 +131,14 @@ async fn answer(
     let engine = engine.to_owned();
     let (send, receive) = tokio::sync::oneshot::channel();
     let call = async move {
-        let _ = send.send(routes::route(&driver, &path, &body, &engine).await);
+        let operator = match is_post {
+            true => control::route(&driver, &path, query.as_deref()).await,
+            false => control::show(&driver, &path),
+        };
+        let _ = send.send(match operator {
+            Some(answer) => answer,
+            None => routes::route(&driver, &path, &body, &engine).await,
+        });
     };
     let guard = AbortOnDrop(context.tasks.spawn(call));
     let answer = receive.await;

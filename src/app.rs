@@ -1,15 +1,20 @@
 //! The one composition root: parse, build, run, drain.
 
+mod instances;
+
 use crate::{
     api,
     config::{self, Config},
+    docker::{ContainerRuntime, Engine},
     driver::{Driver, Parts},
     host::HostFiles,
     projection::Tmpfs,
-    provider::{Cache, Registry},
-    reconcile, shutdown,
+    provider::Cache,
+    reconcile::{self, policy::Policy, rollout::Rollouts, table::Table},
+    shutdown,
     volume::Store,
 };
+use instances::Instances;
 use std::{io, path::PathBuf, sync::Arc};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,6 +28,8 @@ pub struct Places {
     pub data: PathBuf,
     /// Private mounts, not shared with the host.
     pub private: PathBuf,
+    /// The engine's socket; its folder is what is mounted.
+    pub engine: PathBuf,
     pub host: HostFiles,
 }
 
@@ -55,37 +62,35 @@ async fn start(places: &Places, tasks: &TaskTracker, cancel: &CancellationToken)
     if !faults.is_empty() {
         tracing::error!(%faults, "settings are left out");
     }
-    let registry = registry(&config, &places.host);
+    let cache = Arc::new(Cache::new(instances::first(&config, &places.host)));
     let (pushes, pushed) = mpsc::unbounded_channel();
-    for (_, provider) in registry.iter() {
-        let (provider, pushes, cancel) = (provider.clone(), pushes.clone(), cancel.clone());
-        tasks.spawn(async move { provider.run(pushes, cancel).await });
-    }
+    let rotation = config.rotation.clone();
+    let refresh = config.refresh;
+    let instances = Instances::new(config, faults, cache.clone(), pushes, tasks.clone(), cancel.clone());
+    tasks.spawn(instances.follow(places.host.clone()));
     let (events, told) = mpsc::unbounded_channel();
     let mounter = Tmpfs::new(&places.private, places.data.join("volumes"))?;
     let driver = Driver::new(Parts {
         store: Store::open(places.data.join("state"))?,
-        cache: Arc::new(Cache::new(registry)),
+        cache,
         mounter: Arc::new(mounter),
-        refresh: config.refresh,
+        refresh,
         boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
         events,
         tasks: tasks.clone(),
     });
     driver.start().await?;
+    let runtime: Arc<dyn ContainerRuntime> = Arc::new(Engine::at(&places.engine));
+    let table = Arc::new(Table::default());
+    let (policy, faults) = Policy::parse(rotation);
+    if !faults.is_empty() {
+        tracing::error!(%faults, "settings are left out");
+    }
+    let journal = places.data.join("journal");
+    let rollouts = Rollouts::new(driver.clone(), runtime.clone(), policy, table.clone(), journal)?;
+    let rollouts = Arc::new(rollouts);
+    let parts = reconcile::Parts { driver: driver.clone(), runtime, rollouts, table };
     let sources = reconcile::Sources { driver: told, pushes: pushed };
-    tasks.spawn(reconcile::run(driver.clone(), sources, cancel.clone()));
+    tasks.spawn(reconcile::run(parts, sources, cancel.clone()));
     Ok(driver)
-}
-
-/// The instances whose settings are in order; references to the others are refused with what is wrong.
-fn registry(config: &Config, host: &HostFiles) -> Registry {
-    if let Some(fault) = &config.unread {
-        return Registry::unknown(fault.clone());
-    }
-    let registry = Registry::build(config.providers.clone(), host);
-    for (name, faults) in registry.broken() {
-        tracing::error!(provider = name, %faults, "this provider is left out");
-    }
-    registry
 }

@@ -10,13 +10,34 @@ use toml::{Table, Value};
 const REFRESH_DEFAULT: Duration = Duration::from_secs(30);
 const FILE: &str = "dso.toml";
 
-/// Settings that stand for a key of the provider instance `vault`, as its own tools name them.
+/// Settings that stand for keys of the provider instance that has its type's name, as the provider's own tools name
+/// them. The first one makes the instance, unless the file does.
+const ENVIRONMENT: [(&str, &[(&str, &str)]); 2] = [("aws", &AWS), ("vault", &VAULT)];
+
+const AWS: [(&str, &str); 12] = [
+    ("AWS_REGION", "region"),
+    ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "imds_endpoint"),
+    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "container_uri"),
+    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "container_relative_uri"),
+    ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "container_token_file"),
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", "web_identity_token_file"),
+    ("AWS_ROLE_ARN", "web_identity_role_arn"),
+    ("AWS_ROLE_SESSION_NAME", "web_identity_session_name"),
+    ("AWS_PROFILE", "profile"),
+    ("AWS_CONFIG_FILE", "config_file"),
+    ("AWS_SHARED_CREDENTIALS_FILE", "credentials_file"),
+    ("AWS_CA_BUNDLE", "ca_file"),
+];
+
 const VAULT: [(&str, &str); 4] = [
     ("VAULT_ADDR", "address"),
     ("VAULT_NAMESPACE", "namespace"),
     ("VAULT_CACERT", "ca_file"),
     ("VAULT_TOKEN_FILE", "auth.token_file"),
 ];
+
+/// `host:port` of Google's metadata server, as Google's own tools name it, for every login that asks that.
+const GOOGLE_METADATA: &str = "GCE_METADATA_HOST";
 
 /// How the plugin logs; read before anything can be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +53,8 @@ pub struct Config {
     pub refresh: Duration,
     /// Provider instances by scheme, each with its `type` and its own keys.
     pub providers: BTreeMap<String, Table>,
+    /// `[rotation]`: what is done to containers, with its own keys.
+    pub rotation: Table,
     /// Why the file says nothing: then nobody knows which providers are meant, also not whether `local` is the
     /// default one.
     pub unread: Option<String>,
@@ -70,22 +93,33 @@ impl Config {
     /// Reads the environment and the file. What is faulty is left out of the result, and told beside it.
     pub fn load(env: Lookup<'_>, host: &HostFiles) -> (Self, Faults) {
         let mut faults = Faults::default();
-        let file = host.config_dir().join(FILE);
+        let file = Self::file(host);
         let table = faults.note(read(&file), "/etc/dso/dso.toml");
         let unread = table.is_none().then(|| faults.to_string());
         let config = Self::from_parts(env, table.unwrap_or_default(), &mut faults);
         (Self { unread, ..config }, faults)
     }
 
+    /// Where the file is, if there is one.
+    pub fn file(host: &HostFiles) -> PathBuf {
+        host.config_dir().join(FILE)
+    }
+
     fn from_parts(env: Lookup<'_>, mut table: Table, faults: &mut Faults) -> Self {
         let mut providers = from_environment(env);
         let own = take_providers(&mut table, faults);
-        if env(VAULT[0].0).is_none() && !own.contains_key("vault") {
-            providers.remove("vault");
+        let rotation = take_rotation(&mut table, faults);
+        for (name, settings) in ENVIRONMENT {
+            if env(settings[0].0).is_none() && !own.contains_key(name) {
+                providers.remove(name);
+            }
         }
         for (name, own) in own {
             // What the file says of an instance goes before the environment.
             merge(providers.entry(name).or_default(), own);
+        }
+        if let Some(server) = env(GOOGLE_METADATA) {
+            set_metadata_server(&mut providers, &server);
         }
         let mut settings = Settings::new("/etc/dso/dso.toml", table);
         let from_file = settings.string("refresh");
@@ -97,7 +131,7 @@ impl Config {
             (None, Some(text)) => faults.note(units::refresh(&text), "DSO_REFRESH"),
             (None, None) => None,
         };
-        Self { refresh: refresh.unwrap_or(REFRESH_DEFAULT), providers, unread: None }
+        Self { refresh: refresh.unwrap_or(REFRESH_DEFAULT), providers, rotation, unread: None }
     }
 }
 
@@ -113,22 +147,24 @@ fn read(file: &PathBuf) -> Result<Table, String> {
     }
 }
 
-/// What the environment says of `local`, which needs no setting, and of `vault`, which has an address there or in the file.
+/// What the environment says of `local`, which needs no setting, and of those that have settings of their own.
 fn from_environment(env: Lookup<'_>) -> BTreeMap<String, Table> {
-    let mut providers = BTreeMap::new();
-    providers.insert("local".to_owned(), Table::from_iter([("type".to_owned(), Value::from("local"))]));
-    let mut vault = Table::from_iter([("type".to_owned(), Value::from("vault"))]);
-    for (variable, key) in VAULT {
-        let Some(value) = env(variable) else { continue };
-        match key.split_once('.') {
-            Some((outer, inner)) => {
-                let nested = Table::from_iter([(inner.to_owned(), Value::from(value))]);
-                vault.insert(outer.to_owned(), nested.into());
+    let of_type = |name: &str| Table::from_iter([("type".to_owned(), Value::from(name))]);
+    let mut providers = BTreeMap::from([("local".to_owned(), of_type("local"))]);
+    for (name, settings) in ENVIRONMENT {
+        let mut table = of_type(name);
+        for (variable, key) in settings {
+            let Some(value) = env(variable) else { continue };
+            match key.split_once('.') {
+                Some((outer, inner)) => {
+                    let nested = Table::from_iter([(inner.to_owned(), Value::from(value))]);
+                    table.insert(outer.to_owned(), nested.into());
+                }
+                None => drop(table.insert((*key).to_owned(), value.into())),
             }
-            None => drop(vault.insert(key.to_owned(), value.into())),
         }
+        providers.insert(name.to_owned(), table);
     }
-    providers.insert("vault".to_owned(), vault);
     providers
 }
 
@@ -153,6 +189,24 @@ fn take_providers(table: &mut Table, faults: &mut Faults) -> BTreeMap<String, Ta
         }
     }
     providers
+}
+
+fn take_rotation(table: &mut Table, faults: &mut Faults) -> Table {
+    match table.remove("rotation") {
+        Some(Value::Table(rotation)) => rotation,
+        Some(_) => {
+            faults.push("/etc/dso/dso.toml: `rotation` must be a table: [rotation]");
+            Table::new()
+        }
+        None => Table::new(),
+    }
+}
+
+fn set_metadata_server(providers: &mut BTreeMap<String, Table>, server: &str) {
+    let logins = providers.values_mut().filter_map(|table| table.get_mut("auth")?.as_table_mut());
+    for login in logins.filter(|login| login.get("method").and_then(Value::as_str) == Some("gcp")) {
+        login.entry("metadata_endpoint").or_insert_with(|| format!("http://{server}/").into());
+    }
 }
 
 fn merge(into: &mut Table, from: Table) {
@@ -213,6 +267,35 @@ mod tests {
         assert_eq!(vault["auth"]["token_file"].as_str(), Some("/etc/dso/t"));
         let (config, _) = load(&env, "");
         assert!(!config.providers.contains_key("vault"), "no address, no provider");
+    }
+
+    #[test]
+    fn aws_exists_from_a_region_alone_or_from_the_file_with_what_the_environment_says() {
+        let identity = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1/c");
+        let (config, _) = load(&[("AWS_REGION", "eu-central-1"), identity], "");
+        let aws = &config.providers["aws"];
+        assert_eq!((aws["type"].as_str(), aws["region"].as_str()), (Some("aws"), Some("eu-central-1")));
+        assert_eq!(aws["container_uri"].as_str(), Some(identity.1));
+        let (config, _) = load(&[identity], "[provider.aws]\ntype = 'aws'\nregion = 'us-east-1'");
+        let aws = &config.providers["aws"];
+        assert_eq!((aws["region"].as_str(), aws["container_uri"].as_str()), (Some("us-east-1"), Some(identity.1)));
+        assert!(!load(&[identity], "").0.providers.contains_key("aws"), "an identity alone is no provider");
+    }
+
+    #[test]
+    fn googles_metadata_server_holds_for_the_logins_that_ask_it_unless_they_name_another() {
+        let login =
+            |name: &str, more: &str| format!("[provider.{name}]\ntype = 'vault'\naddress = 'http://b'\n{more}\n");
+        let file = login("a", "auth.method = 'gcp'")
+            + &login("b", "auth.method = 'gcp'\nauth.metadata_endpoint = 'http://x/'")
+            + &login("c", "auth.method = 'azure'");
+        let (config, faults) = load(&[("GCE_METADATA_HOST", "127.0.0.1:80")], &file);
+        assert_eq!(faults, "");
+        let endpoint = |name: &str| config.providers[name]["auth"].get("metadata_endpoint").and_then(Value::as_str);
+        assert_eq!(
+            (endpoint("a"), endpoint("b"), endpoint("c")),
+            (Some("http://127.0.0.1:80/"), Some("http://x/"), None)
+        );
     }
 
     #[test]

@@ -23,6 +23,9 @@ struct Arguments {
     /// The folder of private mounts.
     #[arg(long, default_value = "/run/dso")]
     private: PathBuf,
+    /// The engine's socket.
+    #[arg(long, default_value = "/host/run/docker.sock")]
+    engine: PathBuf,
     /// A folder in place of the plugin's view of the host's /etc/dso.
     #[arg(long)]
     config_dir: Option<PathBuf>,
@@ -41,7 +44,13 @@ fn main() -> ExitCode {
     }
     raise_file_limit();
     let host = arguments.config_dir.map_or_else(HostFiles::in_plugin, HostFiles::on_host);
-    let places = Places { socket: arguments.socket, data: arguments.data, private: arguments.private, host };
+    let places = Places {
+        socket: arguments.socket,
+        data: arguments.data,
+        private: arguments.private,
+        engine: arguments.engine,
+        host,
+    };
     match run(places) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -14,6 +14,14 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+// === impl Answer ===
+
+impl Answer {
+    pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        Self { status, body: serde_json::to_vec(body).unwrap_or_default() }
+    }
+}
+
 /// Answers one call of `engine`.
 pub async fn route(driver: &Arc<Driver>, path: &str, body: &[u8], engine: &str) -> Answer {
     let result = match path {
@@ -29,9 +37,9 @@ pub async fn route(driver: &Arc<Driver>, path: &str, body: &[u8], engine: &str) 
         "/SecretProvider.GetSecret" => Err(Fault(
             "this version of dso serves secrets to volumes: in a service, mount a volume of driver `dso`".into(),
         )),
-        _ => return answer(StatusCode::NOT_FOUND, &Failure::new(format!("dso has no call `{path}`"))),
+        _ => return Answer::json(StatusCode::NOT_FOUND, &Failure::new(format!("dso has no call `{path}`"))),
     };
-    result.unwrap_or_else(|Fault(message)| answer(StatusCode::OK, &Failure::new(message)))
+    result.unwrap_or_else(|Fault(message)| Answer::json(StatusCode::OK, &Failure::new(message)))
 }
 
 /// What the engine is told in `Err`.
@@ -120,9 +128,5 @@ fn done() -> Result<Answer, Fault> {
 }
 
 fn ok(body: &impl Serialize) -> Result<Answer, Fault> {
-    Ok(answer(StatusCode::OK, body))
-}
-
-fn answer(status: StatusCode, body: &impl Serialize) -> Answer {
-    Answer { status, body: serde_json::to_vec(body).unwrap_or_default() }
+    Ok(Answer::json(StatusCode::OK, body))
 }

@@ -23,7 +23,7 @@ use tokio::{sync::Mutex as AsyncMutex, task::JoinSet, time::Instant};
 
 /// Last known values and the outcome of the last check, for each distinct secret in use.
 pub struct Cache {
-    registry: Registry,
+    registry: Mutex<Arc<Registry>>,
     entries: Mutex<HashMap<Arc<SecretId>, Arc<Entry>>>,
     digest: [RandomState; 2],
 }
@@ -77,11 +77,23 @@ struct State {
 
 impl Cache {
     pub fn new(registry: Registry) -> Self {
+        let registry = Mutex::new(Arc::new(registry));
         Self { registry, entries: Mutex::default(), digest: [RandomState::new(), RandomState::new()] }
     }
 
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    pub fn registry(&self) -> Arc<Registry> {
+        lock(&self.registry).clone()
+    }
+
+    /// Takes other instances into use. What is held of those that changed is confirmed anew before it is given out, and the
+    /// pauses that their servers asked for do not bind those that took their place.
+    pub fn replace(&self, registry: Registry) {
+        let changed = registry.changed_since(&self.registry());
+        *lock(&self.registry) = Arc::new(registry);
+        let entries: Vec<_> = lock(&self.entries).values().cloned().collect();
+        for entry in entries.iter().filter(|entry| changed.contains(entry.id.provider())) {
+            entry.doubt();
+        }
     }
 
     /// The secret as its provider has it now; a value confirmed within `fresh` is taken as it is.
@@ -134,7 +146,7 @@ impl Cache {
 
     /// What is checked together with `id`: the name of its provider's batch, or the secret itself.
     pub fn batch(&self, id: &SecretId) -> Option<String> {
-        self.registry.get(id.provider())?.batch(id)
+        self.registry().get(id.provider())?.batch(id)
     }
 
     /// Asks for the versions of `ids`, all of one batch, and notes what is found. A secret without versions is read.
@@ -211,10 +223,10 @@ impl Cache {
         Ok(Arc::new(secret))
     }
 
-    fn provider(&self, id: &SecretId) -> Result<&Arc<dyn super::Provider>, ProviderError> {
-        let missing = |fault| ProviderError::new(ErrorKind::Misconfigured, fault);
-        self.registry.validate(id).map_err(missing)?;
-        self.registry.get(id.provider()).ok_or_else(|| missing("unknown provider".into()))
+    fn provider(&self, id: &SecretId) -> Result<Arc<dyn super::Provider>, ProviderError> {
+        let (registry, missing) = (self.registry(), |fault| ProviderError::new(ErrorKind::Misconfigured, fault));
+        registry.validate(id).map_err(missing)?;
+        registry.get(id.provider()).cloned().ok_or_else(|| missing("unknown provider".into()))
     }
 
     /// 128 bits of SipHash under two random keys: enough to notice a change, no use to guess a value.
@@ -360,6 +372,13 @@ impl Entry {
             }
         }
         result
+    }
+
+    /// Another instance answers from now on: the next who asks hears what it says.
+    fn doubt(&self) {
+        let mut state = self.state();
+        state.known.latest = None;
+        state.not_before = None;
     }
 
     fn confirm(&self, version: SecretVersion) {

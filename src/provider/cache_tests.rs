@@ -208,3 +208,31 @@ async fn a_server_that_asked_for_a_pause_is_not_checked_before_its_end_whoever_w
     provider.fail(None);
     assert_eq!(cache.check(&[id("p://a")]).await, Round::Answered);
 }
+
+#[tokio::test(start_paused = true)]
+async fn another_instance_is_asked_at_once_and_those_that_stay_are_not() {
+    let [old, new, stays] = [(); 3].map(|()| Scripted::versioned());
+    for provider in [&old, &new, &stays] {
+        provider.put("a", "1", b"x");
+    }
+    new.put("a", "2", b"y");
+    let registry = |p: &Arc<Scripted>| {
+        let both = [("p", p), ("q", &stays)].map(|(name, provider)| {
+            let provider: Arc<dyn Provider> = provider.clone();
+            (name.to_owned(), provider)
+        });
+        Registry::of(both)
+    };
+    let (cache, long) = (Cache::new(registry(&old)), Duration::from_secs(3600));
+    for id in [id("p://a"), id("q://a")] {
+        cache.get(&id, long).await.unwrap();
+    }
+    let pause = ProviderError::new(ErrorKind::Throttled, "429").retry_after(Some(long));
+    old.fail(Some(pause));
+    cache.check(&[id("p://a")]).await;
+    stays.calls();
+    cache.replace(registry(&new));
+    assert_eq!(cache.get(&id("p://a"), long).await.unwrap().value.expose(), b"y");
+    assert_eq!(cache.get(&id("q://a"), long).await.unwrap().value.expose(), b"x");
+    assert_eq!((new.calls(), stays.calls()), ((1, 1), (0, 0)));
+}

@@ -16,13 +16,13 @@ mod object;
 mod place;
 mod seal;
 mod store;
-mod watch;
 
 use super::{ErrorKind, Observed, Provider, ProviderError, Pushes};
 use crate::{
     faults::Faults,
     host::HostFiles,
     secret::{Secret, SecretId, SecretValue},
+    watch,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -114,7 +114,11 @@ impl Provider for Local {
     }
 
     async fn run(&self, pushes: Pushes, cancel: CancellationToken) {
-        let watching = watch::watch(&self.place, || {
+        let files = || {
+            let files = self.place.files().map_err(std::io::Error::other)?;
+            Ok(vec![files.store.path, files.identity.path])
+        };
+        let watching = watch::watch(&self.instance, files, || {
             let _ = pushes.send(self.instance.clone());
         });
         tokio::select! {
