@@ -3,7 +3,9 @@
 //! A provider is one file that implements [`Provider`] and one line in [`registry`]. Single flight,
 //! caching, back-off and the rules of provider traffic are the seam's ([`cache`]), not the providers'.
 
+pub mod aws;
 pub mod cache;
+mod each;
 pub mod error;
 pub mod local;
 pub mod registry;

@@ -1,0 +1,118 @@
+//! Provider `aws`: AWS Secrets Manager, over Amazon's own SDK.
+//!
+//! [`settings`] are what a person configured; [`account`] holds the SDK's configuration and a client for each region;
+//! [`credentials`] keeps what the SDK's chain finds of the host's identity and renews it ahead of its end; [`checks`]
+//! compares versions with as few calls as the policy allows. Every failure goes through [`failure`].
+//!
+//! # Caveats
+//! - The SDK reads answers into buffers of its own, which nobody wipes. Values are taken out of what it returns and
+//!   wiped from there on.
+//! - `BatchGetSecretValue` is not used: the seam reads one secret at a time, when a version check has told of a change.
+
+mod account;
+mod caller;
+mod checks;
+mod credentials;
+mod failure;
+mod settings;
+mod target;
+mod trust;
+
+use super::{Observed, Provider, ProviderError, Pushes};
+use crate::{
+    faults::Faults,
+    host::HostFiles,
+    secret::{Secret, SecretId, SecretValue, SecretVersion},
+};
+use account::Account;
+use async_trait::async_trait;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
+use checks::Refusals;
+use failure::Asked;
+use settings::AwsSettings;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+use target::{Target, Want};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+pub use caller::Caller;
+
+/// One identity at AWS, and the secrets that it may read.
+pub struct Aws {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    account: Account,
+    refusals: Refusals,
+    /// The version of each secret that was read last.
+    read: Mutex<HashMap<SecretId, SecretVersion>>,
+}
+
+// === impl Aws ===
+
+impl Aws {
+    pub fn build(name: &str, table: toml::Table, host: &HostFiles) -> Result<Arc<dyn Provider>, Faults> {
+        let settings = AwsSettings::parse(name, table, host)?;
+        let account = Account::new(settings, host.clone());
+        Ok(Arc::new(Self { inner: Arc::new(Inner { account, refusals: Refusals::default(), read: Mutex::default() }) }))
+    }
+}
+
+#[async_trait]
+impl Provider for Aws {
+    fn validate(&self, id: &SecretId) -> Result<(), String> {
+        Target::of(id).map(drop)
+    }
+
+    async fn read(&self, id: &SecretId) -> Result<Secret, ProviderError> {
+        self.inner.account.bounded(self.inner.read(id)).await
+    }
+
+    fn batch(&self, id: &SecretId) -> Option<String> {
+        self.inner.batch(id)
+    }
+
+    async fn versions(&self, ids: &[Arc<SecretId>]) -> Vec<Result<Observed, ProviderError>> {
+        Inner::versions(&self.inner, ids).await
+    }
+
+    /// Credentials are renewed by who needs them: between version checks nobody does.
+    async fn run(&self, _pushes: Pushes, cancel: CancellationToken) {
+        cancel.cancelled().await
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    async fn read(&self, id: &SecretId) -> Result<Secret, ProviderError> {
+        let target = self.account.target(id)?;
+        let asked = Asked { action: "GetSecretValue", target: &target };
+        let answer = self.account.call(asked, |client| {
+            let request = client.get_secret_value().secret_id(&target.id);
+            match &target.want {
+                Want::Current => request,
+                Want::Stage(stage) => request.version_stage(stage),
+                Want::Version(version) => request.version_id(version),
+            }
+            .send()
+        });
+        let secret = self.secret(answer.await?, asked)?;
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), secret.version.clone());
+        Ok(secret)
+    }
+
+    fn secret(&self, mut answer: GetSecretValueOutput, asked: Asked<'_>) -> Result<Secret, ProviderError> {
+        let text = answer.secret_string.take().map(|text| SecretValue::from(Zeroizing::new(text)));
+        let bytes = || answer.secret_binary.take().map(|bytes| SecretValue::new(bytes.into_inner()));
+        let (Some(value), Some(version)) = (text.or_else(bytes), &answer.version_id) else {
+            return Err(self.account.malformed(asked));
+        };
+        let version = SecretVersion::new(version, answer.arn.as_deref().unwrap_or_default());
+        Ok(Secret { version, value })
+    }
+}
