@@ -65,6 +65,11 @@ impl World {
         fs::rename(self.etc.path().join(".new"), self.etc.path().join(name)).unwrap();
     }
 
+    /// The folder that stands for `/etc/dso`.
+    pub fn etc(&self) -> &std::path::Path {
+        self.etc.path()
+    }
+
     pub fn remove(&self, name: &str) {
         fs::remove_file(self.etc.path().join(name)).unwrap();
     }
@@ -83,8 +88,13 @@ impl World {
     }
 
     pub fn vault_at(&self, address: &str, more: &str) -> Instance {
+        self.named("vault", address, more)
+    }
+
+    /// One whose lines in the log are told apart by its name.
+    pub fn named(&self, name: &str, address: &str, more: &str) -> Instance {
         let table = format!("address = '{address}'\n{more}").parse().unwrap();
-        let provider = Vault::build("vault", table, &HostFiles::on_host(self.etc.path())).unwrap();
+        let provider = Vault::build(name, table, &HostFiles::on_host(self.etc.path())).unwrap();
         Instance { provider, cancel: CancellationToken::new() }
     }
 

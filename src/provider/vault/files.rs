@@ -31,8 +31,7 @@ impl Stamp {
 
 /// The one word that a credential's file holds, without the white space around it.
 pub fn read_word(host: &HostFiles, named: &Path) -> Result<Zeroizing<String>, String> {
-    let file = host.locate(named)?;
-    let bytes = read(&file).map_err(|error| format!("cannot read {}: {error}", named.display()))?;
+    let bytes = read_named(host, named)?;
     let Ok(text) = std::str::from_utf8(&bytes) else {
         return Err(format!("{} is not a text", named.display()));
     };
@@ -41,6 +40,11 @@ pub fn read_word(host: &HostFiles, named: &Path) -> Result<Zeroizing<String>, St
         word if word.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Zeroizing::new(word.to_owned())),
         _ => Err(format!("{} holds more than one word", named.display())),
     }
+}
+
+/// What a file holds that a person named by its path on the host.
+pub fn read_named(host: &HostFiles, named: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    read(&host.locate(named)?).map_err(|error| format!("cannot read {}: {error}", named.display()))
 }
 
 fn read(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {

@@ -91,7 +91,7 @@ impl Http {
     pub fn new(settings: &VaultSettings, host: HostFiles) -> Self {
         let label = format!("{} ({})", settings.name, settings.address.as_str().trim_end_matches('/'));
         let base = settings.address.clone();
-        let trust = Trust::new(settings.ca_file.clone(), base.scheme() == "http", settings.timeout, host);
+        let trust = Trust::new(settings, host);
         Self { label, base, namespace: settings.namespace.clone(), trust }
     }
 
@@ -142,9 +142,9 @@ impl Http {
         ))
     }
 
-    /// Changes with the file of the certificates to trust.
-    pub fn stamp(&self) -> Stamp {
-        self.trust.stamp()
+    /// Changes with the files of the certificates to trust and to show.
+    pub fn stamps(&self) -> Vec<Stamp> {
+        self.trust.stamps()
     }
 
     fn url(&self, path: &str, query: Option<(&str, &str)>) -> Url {
@@ -227,7 +227,7 @@ fn origin(url: &Url) -> String {
 }
 
 /// Appends to a buffer whose outgrown allocations are wiped, which `Vec`'s own growth does not do.
-fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
+pub fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     let needed = buffer.len() + chunk.len();
     if needed > buffer.capacity() {
         let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * buffer.capacity())));

@@ -162,7 +162,9 @@ impl Session {
         let _turn = self.turn.lock().await;
         let (is_due, renewable) = match &self.state().current {
             Some(current) if current.token.number == token.number => {
-                (current.due.is_some_and(|due| due <= Instant::now()), current.renewable)
+                // A token is renewed by the certificate that it was given for, and by no other.
+                let bound = self.login.key_pair().is_some() && current.stamp != self.stamp();
+                (current.due.is_some_and(|due| due <= Instant::now()), current.renewable && !bound)
             }
             _ => return,
         };
@@ -285,7 +287,7 @@ impl Session {
     /// Changes with every file that a login depends on.
     fn stamp(&self) -> Vec<Stamp> {
         let mut stamp = self.login.stamp(self.http.host());
-        stamp.push(self.http.stamp());
+        stamp.extend(self.http.stamps());
         stamp
     }
 

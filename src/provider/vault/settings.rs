@@ -1,11 +1,9 @@
 //! The settings of a Vault instance, checked as far as can be without a server or a file.
 
-use super::auth::{AppRole, Login, RoleId, TokenFile};
-use crate::{
-    faults::{self, Faults},
-    host::HostFiles,
-    settings::Settings,
-};
+mod login;
+
+use super::auth::Login;
+use crate::{faults::Faults, host::HostFiles, settings::Settings};
 use reqwest::{Url, header::HeaderValue};
 use std::{
     path::{Path, PathBuf},
@@ -13,14 +11,11 @@ use std::{
 };
 use toml::Table;
 
-const TOKEN_FILE: &str = "/etc/dso/vault-token";
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
-const METHODS: [&str; 2] = ["token-file", "approle"];
-
 /// Keys that would carry a credential, and what to use in their place.
-const CREDENTIALS: [(&str, &str); 8] = [
+const CREDENTIALS: [(&str, &str); 12] = [
     ("token", "put the token into a file and name it by `auth.token_file`"),
     ("auth.token", "put the token into a file and name it by `auth.token_file`"),
     ("secret_id", "put the SecretID into a file and name it by `auth.secret_id_file`"),
@@ -29,6 +24,10 @@ const CREDENTIALS: [(&str, &str); 8] = [
     ("auth.password", "log in as a machine, with `auth.method`"),
     ("client_token", "put the token into a file and name it by `auth.token_file`"),
     ("auth.client_token", "put the token into a file and name it by `auth.token_file`"),
+    ("auth.jwt", "put the JWT into a file and name it by `auth.jwt_file`"),
+    ("auth.key", "put the private key into a file and name it by `auth.key_file`"),
+    ("auth.identity_header", "put the header into a file and name it by `auth.identity_header_file`"),
+    ("auth.client_secret", "log in as a machine, with its managed identity"),
 ];
 
 /// A Vault instance as it was configured.
@@ -45,6 +44,7 @@ pub struct VaultSettings {
 
 impl VaultSettings {
     pub fn parse(name: &str, mut table: Table, host: &HostFiles) -> Result<Self, Faults> {
+        let aws = table.get_mut("auth").and_then(|auth| auth.as_table_mut()?.remove("aws"));
         let carried: Vec<_> = CREDENTIALS.iter().filter(|(key, _)| carries(&mut table, key)).collect();
         let mut settings = Settings::new(format!("[provider.{name}]"), table);
         for (key, instead) in carried {
@@ -55,7 +55,12 @@ impl VaultSettings {
         let namespace = namespace(&mut settings);
         let ca_file = visible_path(&mut settings, "ca_file", host);
         let timeout = timeout(&mut settings);
-        let login = login(&mut settings, host);
+        let login = login::parse(name, &mut settings, aws, host);
+        if let (Some(address), Some(Login::Cert(_))) = (&address, &login)
+            && address.scheme() == "http"
+        {
+            settings.wrong::<()>("address", "must start with `https://`: method `cert` shows its certificate in TLS");
+        }
         let Some((address, login)) = settings.finish(|| address.zip(login))? else {
             return Err(format!("[provider.{name}]: the settings are not complete").into());
         };
@@ -105,56 +110,6 @@ fn timeout(settings: &mut Settings) -> Duration {
         None => TIMEOUT,
         Some(time) if TIMEOUTS.contains(&time) => time,
         Some(_) => settings.wrong("timeout", "must be between `100ms` and `1m`").unwrap_or(TIMEOUT),
-    }
-}
-
-fn login(settings: &mut Settings, host: &HostFiles) -> Option<Login> {
-    let method = settings.string("auth.method");
-    let token_file = visible_path(settings, "auth.token_file", host);
-    let mount = settings.string("auth.mount");
-    let role_id = settings.string("auth.role_id");
-    let role_id_file = visible_path(settings, "auth.role_id_file", host);
-    let secret_id_file = visible_path(settings, "auth.secret_id_file", host);
-    let wrapped = settings.boolean("auth.secret_id_wrapped");
-    let of_approle = [
-        ("auth.mount", mount.is_some()),
-        ("auth.role_id", role_id.is_some()),
-        ("auth.role_id_file", role_id_file.is_some()),
-        ("auth.secret_id_file", secret_id_file.is_some()),
-        ("auth.secret_id_wrapped", wrapped.is_some()),
-    ];
-    match method.as_deref().unwrap_or(METHODS[0]) {
-        "token-file" => {
-            for (key, _) in of_approle.iter().filter(|(_, given)| *given) {
-                settings.wrong::<()>(key, "belongs to `auth.method = \"approle\"`");
-            }
-            Some(Login::TokenFile(TokenFile::new(token_file.unwrap_or_else(|| TOKEN_FILE.into()))))
-        }
-        "approle" => {
-            if token_file.is_some() {
-                settings.wrong::<()>("auth.token_file", "belongs to `auth.method = \"token-file\"`");
-            }
-            let role = role_id_of(settings, role_id, role_id_file);
-            let Some(file) = secret_id_file else {
-                return settings.wrong("auth.secret_id_file", "is needed: the file that holds the SecretID");
-            };
-            let mount = mount.unwrap_or_else(|| "approle".into());
-            let mount = mount.trim_matches('/').trim_start_matches("auth/").to_owned();
-            Some(Login::AppRole(AppRole::new(mount, role?, file, wrapped.unwrap_or(false))))
-        }
-        other => {
-            let fault = faults::unknown("method", other, METHODS);
-            settings.wrong("auth.method", &format!("names an {fault}"))
-        }
-    }
-}
-
-fn role_id_of(settings: &mut Settings, text: Option<String>, file: Option<PathBuf>) -> Option<RoleId> {
-    match (text, file) {
-        (Some(text), None) => Some(RoleId::Text(text)),
-        (None, Some(file)) => Some(RoleId::File(file)),
-        (None, None) => settings.wrong("auth.role_id", "is needed (or `auth.role_id_file`): the role's id"),
-        (Some(_), Some(_)) => settings.wrong("auth.role_id", "and `auth.role_id_file` are both given: keep one"),
     }
 }
 
@@ -221,7 +176,7 @@ mod tests {
         let faults = fault("address = 'http://a'\nauth.method = 'userpass'");
         assert_eq!(
             faults,
-            "[provider.v]: `auth.method` names an unknown method `userpass`: known are `token-file`, `approle`"
+            "[provider.v]: `auth.method` names an unknown method `userpass`: known are `token-file`, `approle`, `jwt`, `kubernetes`, `cert`, `aws`, `azure`, `gcp`"
         );
     }
 
@@ -243,5 +198,75 @@ mod tests {
     fn keys_of_another_method_are_faults() {
         let faults = fault("address = 'http://a'\nauth.role_id = 'x'");
         assert_eq!(faults, "[provider.v]: `auth.role_id` belongs to `auth.method = \"approle\"`");
+        let faults = fault(
+            "address = 'http://a'\nauth.method = 'approle'\nauth.role_id = 'x'\nauth.secret_id_file = '/etc/dso/s'\nauth.jwt_file = '/etc/dso/j'",
+        );
+        assert_eq!(faults, "[provider.v]: `auth.jwt_file` belongs to `auth.method = \"jwt\"` or `\"kubernetes\"`");
+    }
+
+    #[test]
+    fn each_method_says_what_it_lacks() {
+        for (method, lacks) in [
+            (
+                "jwt",
+                "`auth.role` is needed: the role to log in to; [provider.v]: `auth.jwt_file` is needed: the file that holds the JWT",
+            ),
+            ("kubernetes", "`auth.role` is needed: the role to log in to"),
+            (
+                "cert",
+                "`auth.cert_file` is needed: the PEM file of this client's certificate; [provider.v]: `auth.key_file` is needed: the PEM file of its private key",
+            ),
+            ("aws", "`auth.role` is needed: the role to log in to"),
+            ("azure", "`auth.role` is needed: the role to log in to"),
+            ("gcp", "`auth.role` is needed: the role to log in to"),
+        ] {
+            let faults = fault(&format!("address = 'https://a'\nauth.method = '{method}'"));
+            assert_eq!(faults, format!("[provider.v]: {lacks}"), "{method}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_aws_are_those_of_its_provider() {
+        let aws = |more: &str| fault(&format!("address = 'https://a'\nauth.method = 'aws'\nauth.role = 'r'\n{more}"));
+        assert_eq!(
+            aws("auth.aws.regoin = 'eu-central-1'\nauth.aws.secret_access_key = 'hunter2'\nauth.sever_id = 'x'")
+                .replace("hunter2", "LEAK"),
+            "[provider.v.auth.aws]: `secret_access_key` would carry a credential, and dso takes none in its settings: give the host \
+             an identity (an instance role, container credentials, a web identity), or name a profile's file by `credentials_file`; \
+             [provider.v.auth.aws]: unknown key `regoin`: did you mean `region`?; \
+             [provider.v]: unknown key `auth.sever_id`: did you mean `auth.server_id`?"
+        );
+        assert_eq!(
+            aws("auth.aws.endpoint = 'https://x'"),
+            "[provider.v.auth.aws]: `endpoint` is of Secrets Manager: set `sts_endpoint`"
+        );
+        let faults = fault("address = 'https://a'\nauth.aws.region = 'eu-central-1'");
+        assert_eq!(faults, "[provider.v]: `auth.aws` belongs to `auth.method = \"aws\"`");
+    }
+
+    #[test]
+    fn a_certificate_needs_tls() {
+        let pair = "auth.method = 'cert'\nauth.cert_file = '/etc/dso/c'\nauth.key_file = '/etc/dso/k'";
+        assert!(parse(&format!("address = 'https://a'\n{pair}")).is_ok());
+        let faults = fault(&format!("address = 'http://a'\n{pair}"));
+        assert!(faults.contains("method `cert` shows its certificate in TLS"), "{faults}");
+    }
+
+    #[test]
+    fn an_azure_identity_is_named_once_and_an_endpoint_has_its_header() {
+        let azure =
+            |more: &str| fault(&format!("address = 'https://a'\nauth.method = 'azure'\nauth.role = 'r'\n{more}"));
+        assert_eq!(
+            azure("auth.client_id = 'a'\nauth.object_id = 'b'"),
+            "[provider.v]: `auth.client_id` and `auth.object_id` both name an identity: keep one"
+        );
+        assert_eq!(
+            azure("auth.identity_endpoint = 'http://localhost/x'"),
+            "[provider.v]: `auth.identity_header_file` is needed with `auth.identity_endpoint`: the file that holds the value of IDENTITY_HEADER"
+        );
+        assert_eq!(
+            azure("auth.metadata_endpoint = 'https://x'"),
+            "[provider.v]: `auth.metadata_endpoint` must be a plain `http://` URL: a metadata service speaks no TLS"
+        );
     }
 }

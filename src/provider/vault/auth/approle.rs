@@ -1,7 +1,7 @@
 //! Method `approle`: a RoleID, which is no secret, and a SecretID from a file that the host's
 //! provisioning wrote, as it is or wrapped.
 
-use super::{Grant, grant};
+use super::{Grant, grant, object};
 use crate::{
     host::HostFiles,
     provider::{
@@ -60,7 +60,7 @@ impl AppRole {
         };
         let secret_id = self.secret_id(http).await?;
         let path = format!("auth/{}/login", self.mount);
-        let body = object([("role_id", &role_id), ("secret_id", &secret_id)]);
+        let body = object(&[("role_id", &role_id), ("secret_id", &secret_id)]);
         let answer = http.send(Request::post(&path, body)).await?;
         match answer.status.as_u16() {
             200 => grant(http, &answer.body),
@@ -103,7 +103,7 @@ impl AppRole {
     /// left a wrapping token of his own. Asking does not use it up.
     async fn check_wrapping(&self, http: &Http, token: &Zeroizing<String>) -> Result<(), ProviderError> {
         let path = "sys/wrapping/lookup";
-        let answer = http.send(Request::post(path, object([("token", token)]))).await?;
+        let answer = http.send(Request::post(path, object(&[("token", token)]))).await?;
         match answer.status.as_u16() {
             200 => {}
             400 | 403 | 404 => return Err(self.used(http)),
@@ -171,21 +171,6 @@ fn is_of_secret_id(creation_path: &str, mount: &str) -> bool {
     role.is_some_and(|role| !role.is_empty() && !role.contains('/'))
 }
 
-/// A JSON object of texts, in a buffer that is wiped: large enough from the start, so that none outgrown is left behind.
-fn object<const N: usize>(fields: [(&str, &Zeroizing<String>); N]) -> Zeroizing<Vec<u8>> {
-    let size = fields.iter().map(|(name, value)| name.len() + 6 * value.len() + 8).sum::<usize>() + 2;
-    let mut body = Zeroizing::new(Vec::with_capacity(size));
-    for (n, (name, value)) in fields.into_iter().enumerate() {
-        body.extend_from_slice(if n == 0 { b"{\"" } else { b",\"" });
-        body.extend_from_slice(name.as_bytes());
-        body.extend_from_slice(b"\":");
-        // A text always serializes, and a Vec takes all that is written.
-        let _ = serde_json::to_writer(&mut *body, value.as_str());
-    }
-    body.push(b'}');
-    body
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,13 +189,5 @@ mod tests {
         ] {
             assert!(!is_of_secret_id(path, "approle"), "{path}");
         }
-    }
-
-    #[test]
-    fn a_body_is_json_whatever_the_texts_hold_and_never_outgrows_its_buffer() {
-        let (a, b) = (Zeroizing::new("\u{1}\"\\x".to_owned()), Zeroizing::new("y".to_owned()));
-        let body = object([("role_id", &a), ("secret_id", &b)]);
-        let read: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(read, serde_json::json!({"role_id": "\u{1}\"\\x", "secret_id": "y"}));
     }
 }
