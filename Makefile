@@ -15,7 +15,7 @@ limit = $(if $(filter release,$(PROFILE)),16777216)
 world = target/world
 # Engine tests share two cores with the engine: .config/nextest.toml says how many run at once. Without nextest, two.
 run_tests = $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test -- --test-threads=2)
-run_engine_tests = $(if $(shell command -v cargo-nextest),cargo nextest run --test engine,cargo test --test engine -- --test-threads=2)
+run_engine_tests = $(if $(shell command -v cargo-nextest),cargo nextest run --test engine --test docker,cargo test --test engine --test docker -- --test-threads=2)
 
 scripts = .ci/run plugin/*.sh tests/support/*.sh
 
@@ -35,7 +35,7 @@ test: test-world ## Run every test (root and a Docker engine needed)
 
 # The build comes first: inside, the network is the engine's.
 test-engines: test-world ## Run the tests of the engine on the system's engine and on newer ones (ENGINES="28.5")
-	@cargo test --test engine --no-run
+	@cargo test --test engine --test docker --no-run
 	@tests/support/sweep.sh
 	@status=0; for engine in $(ENGINES); do \
 		echo "== engine $$engine"; \
@@ -47,14 +47,16 @@ check: ## Check format, lints, docs, licences, scripts and unit tests
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+	@# It looks at crates of every platform, also those that no build here has fetched.
+	cargo fetch --locked
 	cargo deny --offline check licenses bans sources
 	@for script in $(scripts); do bash -n $$script || exit 1; done
 	$(if $(shell command -v shellcheck),shellcheck --external-sources --severity=warning,@echo No shellcheck here; not checked:) $(scripts)
 	cargo test --lib --test house
 
-bench: test-world ## Print the figures: Mount, Unmount, docker run, memory
+bench: test-world ## Print the figures: Mount, Unmount, docker run, memory, rotation
 	@tests/support/sweep.sh
-	@status=0; cargo bench --bench mount || status=$$?; tests/support/sweep.sh || status=1; exit $$status
+	@status=0; cargo bench --bench mount || status=$$?; cargo bench --bench rotate || status=$$?; tests/support/sweep.sh || status=1; exit $$status
 
 plugin: rootfs ## Create and enable the plugin from the work tree (SET="DSO_LOG=debug …")
 	@plugin/install.sh $(PLUGIN) $(staged) $(SET)

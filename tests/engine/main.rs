@@ -3,11 +3,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aws;
 mod canary;
 mod harness;
 mod messages;
+mod orphans;
 mod packaging;
+mod programs;
 mod readonly;
+mod reconcile;
 mod serve;
 mod share;
 mod survive;

@@ -3,5 +3,6 @@
 pub mod world;
 
 mod reaching;
+mod reloading;
 mod serving;
 mod traffic;

@@ -45,7 +45,7 @@ async fn options_that_cannot_work_are_refused_with_every_fault_at_once() {
         ),
         (
             refused(&["file.a=aws://prod/app#a"]),
-            "dso: volume `v`: option `file.a`: `aws://prod/app`: unknown provider `aws`: known are `local`, `vault`",
+            "dso: volume `v`: option `file.a`: `aws://prod/app`: provider `aws` is not set up: write [provider.aws] in /etc/dso/dso.toml, or disable the plugin and set AWS_REGION with `docker plugin set`",
         ),
         (
             refused(&["file.a=vault://secret/app?versoin=3", "file.b=local://app?x=1"]),
@@ -60,8 +60,8 @@ async fn options_that_cannot_work_are_refused_with_every_fault_at_once() {
             "dso: volume `v`: option `vault_token` would carry a credential: dso takes none in options, since `docker inspect` shows them; it logs in with the identity that /etc/dso/dso.toml names",
         ),
         (
-            refused(&["from=vault://secret/app", "on-rotate=restart"]),
-            "dso: volume `v`: option `on-rotate`: `restart` is not in this version, which knows `none`: files change in place, and containers are left alone",
+            refused(&["from=vault://secret/app", "on-rotate=restrat"]),
+            "dso: volume `v`: option `on-rotate`: unknown action `restrat`: did you mean `restart`?",
         ),
         (
             refused(&["template.env={{ secret('vault://secret/app#a') "]),

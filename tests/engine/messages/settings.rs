@@ -29,19 +29,19 @@ async fn a_broken_dso_toml_leaves_volumes_in_place_and_is_told_by_the_mount() {
     assert_all([
         (
             world.no_container("remote"),
-            r#"dso: volume `remote`: option `from`: `vault://secret/app`: /etc/dso/dso.toml: invalid basic string, expected `"` (line 6): mend the file, and enable the plugin again"#,
+            r#"dso: volume `remote`: option `from`: `vault://secret/app`: /etc/dso/dso.toml: invalid basic string, expected `"` (line 6): mend the file"#,
         ),
         (
             world.no_container("local"),
-            r#"dso: volume `local`: option `file.pin`: `local://pin`: /etc/dso/dso.toml: invalid basic string, expected `"` (line 6): mend the file, and enable the plugin again"#,
+            r#"dso: volume `local`: option `file.pin`: `local://pin`: /etc/dso/dso.toml: invalid basic string, expected `"` (line 6): mend the file"#,
         ),
         (
             world.no_volume("new", &["from=vault://secret/app"]),
-            r#"dso: volume `new`: option `from`: `vault://secret/app`: /etc/dso/dso.toml: invalid basic string, expected `"` (line 6): mend the file, and enable the plugin again"#,
+            r#"dso: volume `new`: option `from`: `vault://secret/app`: /etc/dso/dso.toml: invalid basic string, expected `"` (line 6): mend the file"#,
         ),
         (
             world.error_when("mounted", "stale"),
-            r#"`vault://secret/own`: /etc/dso/dso.toml: invalid basic string, expected `"` (line 6): mend the file, and enable the plugin again"#,
+            r#"`vault://secret/own`: /etc/dso/dso.toml: invalid basic string, expected `"` (line 6): mend the file"#,
         ),
     ]);
     assert_eq!(world.read("mounted", "password"), canary);
@@ -74,19 +74,19 @@ async fn a_table_with_a_fault_is_told_to_those_who_need_it_and_the_others_go_on(
     assert_all([
         (
             refused("corp://secret/app"),
-            "dso: volume `v`: option `from`: `corp://secret/app`: provider `corp` is left out: [provider.corp]: unknown type `vualt`: did you mean `vault`?; mend /etc/dso/dso.toml, and enable the plugin again",
+            "dso: volume `v`: option `from`: `corp://secret/app`: provider `corp` is left out: [provider.corp]: unknown type `vualt`: did you mean `vault`?; mend /etc/dso/dso.toml",
         ),
         (
             refused("none://secret/app"),
-            "dso: volume `v`: option `from`: `none://secret/app`: provider `none` is left out: [provider.none]: `type` must be one of local, vault; mend /etc/dso/dso.toml, and enable the plugin again",
+            "dso: volume `v`: option `from`: `none://secret/app`: provider `none` is left out: [provider.none]: `type` must be one of aws, local, vault; mend /etc/dso/dso.toml",
         ),
         (
             refused("eu://secret/app"),
-            "dso: volume `v`: option `from`: `eu://secret/app`: provider `eu` is left out: [provider.eu]: `auth.token` would carry a credential, and dso takes none in its settings: put the token into a file and name it by `auth.token_file`; [provider.eu]: `address` must not carry a user name or a password; [provider.eu]: `auth.method` names an unknown method `userpass`: known are `token-file`, `approle`; [provider.eu]: unknown key `adress`: did you mean `address`?; mend /etc/dso/dso.toml, and enable the plugin again",
+            "dso: volume `v`: option `from`: `eu://secret/app`: provider `eu` is left out: [provider.eu]: `auth.token` would carry a credential, and dso takes none in its settings: put the token into a file and name it by `auth.token_file`; [provider.eu]: `address` must not carry a user name or a password; [provider.eu]: `auth.method` names an unknown method `userpass`: known are `token-file`, `approle`, `jwt`, `kubernetes`, `cert`, `aws`, `azure`, `gcp`; [provider.eu]: unknown key `adress`: did you mean `address`?; mend /etc/dso/dso.toml",
         ),
         (
             refused("elsewhere://secret/app"),
-            "dso: volume `v`: option `from`: `elsewhere://secret/app`: provider `elsewhere` is left out: [provider.elsewhere]: `address` must start with `https://` or `http://` and name a host; [provider.elsewhere]: `ca_file` cannot be used: `/root/ca.pem` is not under /etc/dso, which is all that dso sees of the host; mend /etc/dso/dso.toml, and enable the plugin again",
+            "dso: volume `v`: option `from`: `elsewhere://secret/app`: provider `elsewhere` is left out: [provider.elsewhere]: `address` must start with `https://` or `http://` and name a host; [provider.elsewhere]: `ca_file` cannot be used: `/root/ca.pem` is not under /etc/dso, which is all that dso sees of the host; mend /etc/dso/dso.toml",
         ),
         (
             refused("copr://secret/app"),
@@ -106,7 +106,7 @@ async fn without_a_vault_a_reference_to_one_says_how_to_set_it_up() {
     world.plugin.enable();
     assert_all([(
         world.no_volume("v", &["from=vault://secret/app"]),
-        "dso: volume `v`: option `from`: `vault://secret/app`: provider `vault` is not set up: write [provider.vault] in /etc/dso/dso.toml, or set VAULT_ADDR with `docker plugin set`, and enable the plugin again",
+        "dso: volume `v`: option `from`: `vault://secret/app`: provider `vault` is not set up: write [provider.vault] in /etc/dso/dso.toml, or disable the plugin and set VAULT_ADDR with `docker plugin set`",
     )]);
     world.nothing_leaked();
 }
