@@ -8,6 +8,7 @@ pub mod cache;
 mod each;
 pub mod error;
 pub mod local;
+mod refusals;
 pub mod registry;
 #[cfg(test)]
 pub mod scripted;

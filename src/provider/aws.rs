@@ -18,7 +18,7 @@ mod settings;
 mod target;
 mod trust;
 
-use super::{Observed, Provider, ProviderError, Pushes};
+use super::{Observed, Provider, ProviderError, Pushes, refusals::Refusals};
 use crate::{
     faults::Faults,
     host::HostFiles,
@@ -27,7 +27,6 @@ use crate::{
 use account::Account;
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
-use checks::Refusals;
 use failure::Asked;
 use settings::AwsSettings;
 use std::{

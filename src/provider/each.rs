@@ -8,8 +8,12 @@ use tokio::{sync::Semaphore, task::JoinSet};
 /// How many secrets are asked for at a time.
 const AT_ONCE: usize = 8;
 
-/// Asks for each of `ids`; the answers are in their order.
-pub async fn of<F>(ids: &[Arc<SecretId>], ask: impl Fn(Arc<SecretId>) -> F) -> Vec<Result<Observed, ProviderError>>
+/// Asks for each of `ids`; the answers are in their order. `cut_short` is the answer of one whose question never ended.
+pub async fn of<F>(
+    ids: &[Arc<SecretId>],
+    ask: impl Fn(Arc<SecretId>) -> F,
+    cut_short: impl Fn() -> ProviderError,
+) -> Vec<Result<Observed, ProviderError>>
 where
     F: Future<Output = Result<Observed, ProviderError>> + Send + 'static,
 {
@@ -31,8 +35,7 @@ where
             (n, result)
         });
     }
-    let cut_short = || Err(ProviderError::new(ErrorKind::Unavailable, "the check was cut short"));
-    let mut results: Vec<_> = ids.iter().map(|_| cut_short()).collect();
+    let mut results: Vec<_> = ids.iter().map(|_| Err(cut_short())).collect();
     while let Some(done) = tasks.join_next().await {
         if let Ok((n, result)) = done {
             results[n] = result;
@@ -52,6 +55,10 @@ mod tests {
     use crate::secret::SecretVersion;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    fn cut_short() -> ProviderError {
+        ProviderError::new(ErrorKind::Unavailable, "the check was cut short")
+    }
+
     fn ids() -> Vec<Arc<SecretId>> {
         (0..50).map(|n| Arc::new(format!("p://{n}").parse().unwrap())).collect()
     }
@@ -59,12 +66,13 @@ mod tests {
     #[tokio::test]
     async fn the_answers_are_in_the_order_of_the_questions_and_one_secrets_fault_is_its_own() {
         let ids = ids();
-        let answers = of(&ids, |id| async move {
+        let ask = |id: Arc<SecretId>| async move {
             match id.path() {
                 "7" => Err(ProviderError::new(ErrorKind::NotFound, "gone")),
                 path => Ok(Observed::Version(SecretVersion::new(path, ""))),
             }
-        });
+        };
+        let answers = of(&ids, ask, cut_short);
         for (n, answer) in answers.await.into_iter().enumerate() {
             match answer {
                 Ok(found) => assert_eq!(found, Observed::Version(SecretVersion::new(n.to_string(), ""))),
@@ -77,14 +85,15 @@ mod tests {
     async fn a_server_that_fails_is_not_asked_for_all_the_others() {
         let asked = Arc::new(AtomicUsize::new(0));
         let ids = ids();
-        let answers = of(&ids, |_| {
+        let ask = |_| {
             let asked = Arc::clone(&asked);
             async move {
                 asked.fetch_add(1, Ordering::Relaxed);
                 tokio::task::yield_now().await;
                 Err(ProviderError::new(ErrorKind::Throttled, "too many"))
             }
-        });
+        };
+        let answers = of(&ids, ask, cut_short);
         assert!(answers.await.iter().all(|answer| answer.as_ref().unwrap_err().kind() == ErrorKind::Throttled));
         assert!(asked.load(Ordering::Relaxed) <= AT_ONCE, "{asked:?}");
     }

@@ -1,6 +1,13 @@
 //! What can go wrong at a provider, in the terms of what dso does about it.
 
-use std::{fmt, time::Duration};
+use std::{
+    error::Error,
+    fmt, io,
+    time::{Duration, SystemTime},
+};
+
+/// A server that asks for more than this is asked again after it.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The class of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,4 +83,55 @@ impl fmt::Display for ProviderError {
     }
 }
 
-impl std::error::Error for ProviderError {}
+impl Error for ProviderError {}
+
+/// A header `Retry-After`: seconds or a date (RFC 9110 §10.2.3).
+pub fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
+    let text = header.trim();
+    let delay = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(delay.min(LONGEST_RETRY_AFTER))
+}
+
+/// The first error of a type in a chain; `io::Error` hides the one it carries from `source`.
+pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(found) = carried.and_then(|carried| find::<T>(carried)) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::Error as TlsError;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Tue, 24 Nov 2026 19:56:30 GMT").unwrap();
+        let delay = |text| retry_after(text, now);
+        assert_eq!(delay("7"), Some(Duration::from_secs(7)));
+        assert_eq!(delay("Tue, 24 Nov 2026 19:56:42 GMT"), Some(Duration::from_secs(12)));
+        assert_eq!(delay("Tue, 24 Nov 2026 19:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(delay("999999999"), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(delay("soon"), None);
+    }
+
+    #[test]
+    fn a_tls_error_is_found_inside_an_io_error() {
+        let inner = io::Error::new(io::ErrorKind::InvalidData, TlsError::DecryptError);
+        let outer = io::Error::other(inner);
+        assert_eq!(find::<TlsError>(&outer), Some(&TlsError::DecryptError));
+        assert!(find::<TlsError>(&io::Error::other("x")).is_none());
+    }
+}

@@ -17,14 +17,13 @@ mod settings;
 mod token;
 mod trust;
 
-use super::{ErrorKind, Observed, Provider, ProviderError, Pushes};
+use super::{ErrorKind, Observed, Provider, ProviderError, Pushes, refusals::Refusals};
 use crate::{
     faults::{self, Faults},
     host::HostFiles,
     secret::{Secret, SecretId, SecretVersion},
 };
 use async_trait::async_trait;
-use checks::Refusals;
 use failure::Asked;
 use http::{Answer, Http, Request};
 use mounts::{Engine, Mounts, Place};

@@ -17,44 +17,17 @@ use crate::{
 };
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{Arc, PoisonError},
 };
-use tokio::time::Instant;
 
-/// How long a refusal is taken for granted.
-const TRY_AGAIN: Duration = Duration::from_secs(600);
 /// The most that one page may have.
 const PAGE: i32 = 100;
-
-/// Calls that were refused, and until when that is taken for granted.
-#[derive(Default)]
-pub struct Refusals(Mutex<HashMap<String, Instant>>);
 
 /// What a list or a description tells of a secret's versions.
 struct Described<'a> {
     arn: &'a str,
     deleted: bool,
     stages: Option<&'a HashMap<String, Vec<String>>>,
-}
-
-// === impl Refusals ===
-
-impl Refusals {
-    fn has(&self, call: &str) -> bool {
-        self.calls().get(call).is_some_and(|until| Instant::now() < *until)
-    }
-
-    fn note(&self, call: String) {
-        let now = Instant::now();
-        let mut calls = self.calls();
-        calls.retain(|_, until| now < *until);
-        calls.insert(call, now + TRY_AGAIN);
-    }
-
-    fn calls(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 // === impl Inner ===
@@ -89,8 +62,7 @@ impl Inner {
         let left: Vec<_> =
             ids.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(id, _)| Arc::clone(id)).collect();
         let mut left = Self::one_by_one(this, &left).await.into_iter();
-        let cut_short = || Err(this.account.error(ErrorKind::Unavailable, None, "the check was cut short"));
-        found.into_iter().map(|found| found.or_else(|| left.next()).unwrap_or_else(cut_short)).collect()
+        found.into_iter().map(|found| found.or_else(|| left.next()).unwrap_or_else(|| Err(this.cut_short()))).collect()
     }
 
     /// What a list tells of each of `targets`; `None` where it tells nothing, as of a secret that is new.
@@ -139,7 +111,11 @@ impl Inner {
             let this = Arc::clone(this);
             async move { this.account.bounded(this.version(&id)).await }
         };
-        each::of(ids, version).await
+        each::of(ids, version, || this.cut_short()).await
+    }
+
+    fn cut_short(&self) -> ProviderError {
+        self.account.error(ErrorKind::Unavailable, None, "the check was cut short")
     }
 
     async fn version(&self, id: &SecretId) -> Result<Observed, ProviderError> {

@@ -4,7 +4,10 @@
 //! passed on.
 
 use super::target::{Target, Want};
-use crate::provider::ErrorKind;
+use crate::provider::{
+    ErrorKind,
+    error::{self, find},
+};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_secretsmanager::error::{ConnectorError, DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use rustls::{CertificateError, Error as TlsError};
@@ -13,9 +16,6 @@ use std::{
     io,
     time::{Duration, SystemTime},
 };
-
-/// An endpoint that asks for more than this is asked again after it.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// What was asked: the API's action, which is also the policy's, and of which secret.
 #[derive(Clone, Copy)]
@@ -221,33 +221,12 @@ fn broken() -> Failure {
     (ErrorKind::Unreachable, "the connection broke before the whole answer was there".into())
 }
 
-/// `Retry-After` (RFC 9110 §10.2.3) of an answer.
+/// `Retry-After` of an answer.
 pub fn retry_after<E>(error: &SdkError<E>) -> Option<Duration> {
-    let text = error.raw_response()?.headers().get("retry-after")?.trim();
-    let delay = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default(),
-    };
-    Some(delay.min(LONGEST_RETRY_AFTER))
+    error::retry_after(error.raw_response()?.headers().get("retry-after")?, SystemTime::now())
 }
 
 /// Whether a word stands in what the SDK knows of an error, which is for nobody's eyes.
 fn says(error: &(dyn Error + 'static), word: &str) -> bool {
     DisplayErrorContext(error).to_string().contains(word)
-}
-
-/// The first error of a type in a chain; `io::Error` hides the one it carries from `source`.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(found) = carried.and_then(|carried| find::<T>(carried)) {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

@@ -14,44 +14,11 @@ use super::{
     pin_of,
 };
 use crate::{
-    provider::{ErrorKind, Observed, ProviderError},
+    provider::{ErrorKind, Observed, ProviderError, each},
     secret::SecretId,
 };
 use reqwest::Method;
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
-};
-use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
-
-/// How long a refusal is taken for granted.
-const TRY_AGAIN: Duration = Duration::from_secs(600);
-/// How many secrets of one batch are asked for at a time where each is a call.
-const AT_ONCE: usize = 8;
-
-/// API paths that were refused, and until when that is taken for granted.
-#[derive(Default)]
-pub struct Refusals(Mutex<HashMap<String, Instant>>);
-
-// === impl Refusals ===
-
-impl Refusals {
-    fn has(&self, path: &str) -> bool {
-        self.paths().get(path).is_some_and(|until| Instant::now() < *until)
-    }
-
-    fn note(&self, path: String) {
-        let now = Instant::now();
-        let mut paths = self.paths();
-        paths.retain(|_, until| now < *until);
-        paths.insert(path, now + TRY_AGAIN);
-    }
-
-    fn paths(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use std::{collections::HashMap, sync::Arc};
 
 // === impl Inner ===
 
@@ -115,32 +82,11 @@ impl Inner {
         if let [id] = ids {
             return vec![this.bounded(this.version(id)).await];
         }
-        let (turns, mut tasks) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
-        let lost = Arc::new(OnceLock::new());
-        for (n, id) in ids.iter().cloned().enumerate() {
-            let (this, turns, lost) = (Arc::clone(this), Arc::clone(&turns), Arc::clone(&lost));
-            tasks.spawn(async move {
-                let _turn = turns.acquire().await;
-                if let Some(error) = lost.get() {
-                    return (n, Err(ProviderError::clone(error)));
-                }
-                let result = this.bounded(this.version(&id)).await;
-                if let Err(error) = &result
-                    && concerns_all(error)
-                {
-                    let _ = lost.set(error.clone());
-                }
-                (n, result)
-            });
-        }
-        let cut_short = || Err(this.http.error(ErrorKind::Unavailable, "the check was cut short"));
-        let mut results: Vec<_> = ids.iter().map(|_| cut_short()).collect();
-        while let Some(done) = tasks.join_next().await {
-            if let Ok((n, result)) = done {
-                results[n] = result;
-            }
-        }
-        results
+        let version = |id: Arc<SecretId>| {
+            let this = Arc::clone(this);
+            async move { this.bounded(this.version(&id)).await }
+        };
+        each::of(ids, version, || this.http.error(ErrorKind::Unavailable, "the check was cut short")).await
     }
 
     async fn version(&self, id: &SecretId) -> Result<Observed, ProviderError> {
@@ -166,11 +112,6 @@ impl Inner {
             _ => Err(failure::of_answer(&self.http, &answer, Asked { path: &path, capability: "read" })),
         }
     }
-}
-
-/// Whether the server fails, not the secret: then the others are not tried, so that a check ends in time.
-fn concerns_all(error: &ProviderError) -> bool {
-    matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unreachable | ErrorKind::Throttled)
 }
 
 fn metadata_of(place: &Place) -> String {

@@ -3,17 +3,16 @@
 //! The texts are dso's own. A server's `errors[]` can echo what it was sent, so they are looked at, never passed on.
 
 use super::http::{Answer, Http};
-use crate::provider::{ErrorKind, ProviderError};
+use crate::provider::{
+    ErrorKind, ProviderError,
+    error::{self, find},
+};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use rustls::{CertificateError, Error as TlsError};
 use std::{
-    error::Error,
     io,
     time::{Duration, SystemTime},
 };
-
-/// A server that asks for more than this is asked again after it.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// What was asked, for the message: an API path, and the capability that a policy needs for it.
 #[derive(Clone, Copy)]
@@ -60,7 +59,7 @@ pub fn of_answer(http: &Http, answer: &Answer, asked: Asked<'_>) -> ProviderErro
         ),
     };
     let asks_for_time = matches!(kind, ErrorKind::Throttled | ErrorKind::Unavailable);
-    http.error(kind, text).retry_after(asks_for_time.then(|| retry_after(&answer.headers, SystemTime::now())).flatten())
+    http.error(kind, text).retry_after(asks_for_time.then(|| retry_after(&answer.headers)).flatten())
 }
 
 /// A 404 for a path that every server has.
@@ -96,14 +95,9 @@ pub fn of_transport(http: &Http, error: &reqwest::Error) -> ProviderError {
     http.error(ErrorKind::Unreachable, text)
 }
 
-/// `Retry-After`: seconds or a date (RFC 9110 §10.2.3).
-pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let delay = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
-    };
-    Some(delay.min(LONGEST_RETRY_AFTER))
+/// `Retry-After` of an answer.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    error::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
 }
 
 fn tls_text(error: &TlsError) -> String {
@@ -133,40 +127,15 @@ fn tls_text(error: &TlsError) -> String {
     format!("the server's certificate is not trusted: {untrusted}")
 }
 
-/// The first error of a type in a chain; `io::Error` hides the one it carries from `source`.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(found) = carried.and_then(|carried| find::<T>(carried)) {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reqwest::header::HeaderValue;
-
-    fn delay(text: &'static str, now: SystemTime) -> Option<Duration> {
-        retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]), now)
-    }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = httpdate::parse_http_date("Tue, 24 Nov 2026 19:56:30 GMT").unwrap();
-        assert_eq!(delay("7", now), Some(Duration::from_secs(7)));
-        assert_eq!(delay("Tue, 24 Nov 2026 19:56:42 GMT", now), Some(Duration::from_secs(12)));
-        assert_eq!(delay("Tue, 24 Nov 2026 19:00:00 GMT", now), Some(Duration::ZERO));
-        assert_eq!(delay("999999999", now), Some(LONGEST_RETRY_AFTER));
-        assert_eq!(delay("soon", now), None);
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    fn retry_after_is_taken_from_its_header() {
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, reqwest::header::HeaderValue::from_static("7"))]);
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 
     #[test]
@@ -181,13 +150,5 @@ mod tests {
             let text = tls_text(&TlsError::InvalidCertificate(why));
             assert!(text.starts_with("the server's certificate is not trusted: ") && text.contains(part), "{text}");
         }
-    }
-
-    #[test]
-    fn a_tls_error_is_found_inside_an_io_error() {
-        let inner = io::Error::new(io::ErrorKind::InvalidData, TlsError::DecryptError);
-        let outer = io::Error::other(inner);
-        assert_eq!(find::<TlsError>(&outer), Some(&TlsError::DecryptError));
-        assert!(find::<TlsError>(&io::Error::other("x")).is_none());
     }
 }

@@ -86,8 +86,7 @@ impl Metadata {
             }
         };
         let asks_for_time = matches!(kind, ErrorKind::Throttled | ErrorKind::Unavailable);
-        let delay =
-            asks_for_time.then(|| failure::retry_after(&answer.headers, std::time::SystemTime::now())).flatten();
+        let delay = asks_for_time.then(|| failure::retry_after(&answer.headers)).flatten();
         self.error(http, kind, &text).retry_after(delay)
     }
 
