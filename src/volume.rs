@@ -2,6 +2,7 @@
 
 mod on_rotate;
 pub mod options;
+pub mod records;
 pub mod store;
 pub mod template;
 

@@ -79,7 +79,7 @@ impl Run<'_> {
     /// Looks again, since the container may have been with another rollout, and notes what is done first.
     async fn begin(&self, index: usize, entry: &Entry) -> Result<(), Stop> {
         let Some(seen) = self.find(entry).await? else { return Err(Stop::Left("it is gone".into())) };
-        let (now, fresh) = (self.on.now(), self.rollout().fresh);
+        let (now, fresh) = (self.on.now(), self.see(|rollout| rollout.fresh));
         let before = Baseline { since: now, started: seen.started, restarts: seen.restarts };
         let runs = seen.state == State::Running;
         if !runs && !(entry.back && (entry.fell || seen.state == State::Restarting)) {
@@ -246,7 +246,7 @@ impl Run<'_> {
     }
 
     async fn leave(&self, index: usize, why: String) -> Result<(), Pause> {
-        if !self.entry(index).is_replacing() {
+        if !self.see(|rollout| rollout.entries[index].is_replacing()) {
             return self.end(index, Step::Left, Some(why)).await;
         }
         // It says nothing of the files; but what was made in its place is to be looked after.

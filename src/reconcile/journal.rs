@@ -1,22 +1,20 @@
 //! What rollouts are doing and did, so that the next process finishes or undoes what this one could not.
 //!
-//! One file for each volume that had a rollout, `<dir>/<volume>.json`, replaced by atomic rename.
+//! One file for each volume that had a rollout; the files are those of [`crate::volume::records`].
 //!
 //! # Guarantees
-//! - What was written is on disk when [`Journal::write`] returns; a crash leaves the old log or the new one.
-//! - A file that cannot be read is set aside as `<volume>.json.unreadable-<n>` and reported; the others are loaded.
+//! - What was written is on disk when [`Journal::write`] returns.
 //!
 //! # Caveats
 //! - A rollout whose file was set aside is forgotten: what it left must be cleaned up by a person.
 
 mod log;
 
-use crate::volume::VolumeName;
+use crate::volume::{VolumeName, records::Records};
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
-    path::{Path, PathBuf},
+    io,
+    path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -25,7 +23,7 @@ pub use log::{Baseline, Course, Decision, Entry, Log, Rollout, Step, Told, Trial
 
 /// The logs, in memory as they are on disk.
 pub struct Journal {
-    dir: PathBuf,
+    records: Records,
     logs: Mutex<BTreeMap<VolumeName, Log>>,
     #[cfg(test)]
     gate: Option<std::sync::Arc<crate::docker::scripted::Gate>>,
@@ -36,24 +34,14 @@ pub struct Journal {
 impl Journal {
     /// Opens the folder, makes it if it is missing, and reads every log.
     pub fn open(dir: impl Into<PathBuf>) -> io::Result<Self> {
-        let dir = dir.into();
-        fs::create_dir_all(&dir)?;
-        let mut logs = BTreeMap::new();
-        for entry in fs::read_dir(&dir)? {
-            let path = entry?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if name.ends_with(".new") {
-                // Left by a crash in the middle of a write: the log itself is untouched.
-                fs::remove_file(&path)?;
-            } else if let Some(name) = name.strip_suffix(".json") {
-                match read(&path, name) {
-                    Ok(log) => drop(logs.insert(log.volume.clone(), log)),
-                    Err(reason) => set_aside(&path, &reason)?,
-                }
-            }
+        let records = Records::open(dir)?;
+        let (logs, aside) = records.load::<Log>()?;
+        for file in aside {
+            tracing::error!(file = %file.file.display(), reason = file.reason, "a rollout's journal cannot be read: set aside");
         }
+        let logs = logs.into_iter().map(|log| (log.volume.clone(), log)).collect();
         Ok(Self {
-            dir,
+            records,
             logs: Mutex::new(logs),
             #[cfg(test)]
             gate: None,
@@ -75,9 +63,9 @@ impl Journal {
         change(&mut log);
         #[cfg(test)]
         self.pass("write").await;
-        let (path, text) = (self.path(volume), serde_json::to_vec(&log)?);
+        let (records, name, text) = (self.records.clone(), volume.clone(), serde_json::to_vec(&log)?);
         // Waits for the disk, and so where that keeps nobody else waiting.
-        let saved = tokio::task::spawn_blocking(move || replace(&path, &text));
+        let saved = tokio::task::spawn_blocking(move || records.replace(&name, &text, true));
         saved.await.map_err(io::Error::other)??;
         self.lock().insert(volume.clone(), log.clone());
         #[cfg(test)]
@@ -87,7 +75,17 @@ impl Journal {
 
     /// The volume's log, if it has one.
     pub fn read(&self, volume: &VolumeName) -> Option<Log> {
-        self.lock().get(volume).cloned()
+        self.look(volume, Log::clone)
+    }
+
+    /// What `see` sees in the volume's log, if it has one. Copies nothing.
+    pub fn look<T>(&self, volume: &VolumeName, see: impl FnOnce(&Log) -> T) -> Option<T> {
+        self.lock().get(volume).map(see)
+    }
+
+    /// Whether a rollout of the volume has begun and is not ended.
+    pub fn has_rollout(&self, volume: &VolumeName) -> bool {
+        self.look(volume, |log| log.rollout.is_some()).unwrap_or_default()
     }
 
     /// Every log.
@@ -97,7 +95,7 @@ impl Journal {
 
     /// Whether something of the volume is to be finished.
     pub fn is_open(&self, volume: &VolumeName) -> bool {
-        self.lock().get(volume).is_some_and(is_open)
+        self.look(volume, is_open).unwrap_or_default()
     }
 
     /// Volumes of which something is to be finished.
@@ -134,14 +132,7 @@ impl Journal {
         if self.lock().remove(volume).is_none() {
             return Ok(());
         }
-        match fs::remove_file(self.path(volume)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    fn path(&self, volume: &VolumeName) -> PathBuf {
-        self.dir.join(format!("{volume}.json"))
+        self.records.remove(volume)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<VolumeName, Log>> {
@@ -159,46 +150,6 @@ impl Journal {
 
 fn is_open(log: &Log) -> bool {
     log.rollout.is_some() || log.trial.is_some()
-}
-
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("json.new");
-    let written = File::create(&new).and_then(|mut file| {
-        file.write_all(text)?;
-        file.sync_all()
-    });
-    if let Err(error) = written.and_then(|()| fs::rename(&new, path)) {
-        let _ = fs::remove_file(&new);
-        return Err(error);
-    }
-    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
-}
-
-fn read(path: &Path, name: &str) -> Result<Log, String> {
-    let text = fs::read(path).map_err(|error| error.to_string())?;
-    let value: serde_json::Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-    let format = value.get("format").and_then(serde_json::Value::as_u64);
-    if format != Some(log::FORMAT.into()) {
-        return Err(format!("its format is {format:?}, and this version reads {}", log::FORMAT));
-    }
-    let log: Log = serde_json::from_value(value).map_err(|error| error.to_string())?;
-    match log.volume.as_str() == name {
-        true => Ok(log),
-        false => Err(format!("it is the log of `{}`", log.volume)),
-    }
-}
-
-fn set_aside(path: &Path, reason: &str) -> io::Result<()> {
-    let mut file = path.to_owned();
-    for n in 1.. {
-        file = path.with_extension(format!("json.unreadable-{n}"));
-        if !file.try_exists()? {
-            break;
-        }
-    }
-    fs::rename(path, &file)?;
-    tracing::error!(file = %file.display(), reason, "a rollout's journal cannot be read: set aside");
-    Ok(())
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl Run<'_> {
         if let Some(half_made) = self.tried(self.find_new(entry).await)? {
             self.tried(self.call(|| self.on.runtime.remove(&half_made.id)).await)?;
         }
-        let labels = BTreeMap::from([(ROLLOUT.to_owned(), self.rollout().id), (REPLACES.to_owned(), entry.id.clone())]);
+        let labels = BTreeMap::from([(ROLLOUT.to_owned(), self.id()), (REPLACES.to_owned(), entry.id.clone())]);
         let aliased = entry.way != Way::Beside;
         let id = self.tried(self.call(|| self.on.runtime.replicate(&entry.id, &name, &labels, aliased)).await)?;
         let change = |entry: &mut Entry| (entry.replacement, entry.step) = (Some(id), Step::Starting);
@@ -221,7 +221,7 @@ impl Run<'_> {
 
     /// The replacement that this rollout made, and proves to be that by its labels.
     async fn find_new(&self, entry: &Entry) -> Result<Option<Container>, RuntimeError> {
-        let rollout = self.rollout().id;
+        let rollout = self.id();
         let is_ours = |found: &Container| {
             found.labels.get(ROLLOUT) == Some(&rollout) && found.labels.get(REPLACES) == Some(&entry.id)
         };
@@ -276,15 +276,20 @@ impl Run<'_> {
         })
     }
 
+    /// The rollout's.
+    fn id(&self) -> String {
+        self.see(|rollout| rollout.id.clone())
+    }
+
     fn name_of_new(&self, entry: &Entry) -> String {
         match entry.way {
-            Way::Beside => format!("{}-dso-{}", entry.name, &self.rollout().id[..SHORT]),
+            Way::Beside => format!("{}-dso-{}", entry.name, &self.id()[..SHORT]),
             _ => entry.name.clone(),
         }
     }
 
     fn aside(&self, entry: &Entry) -> String {
-        format!("{}-dso-old-{}", entry.name, &self.rollout().id[..SHORT])
+        format!("{}-dso-old-{}", entry.name, &self.id()[..SHORT])
     }
 }
 

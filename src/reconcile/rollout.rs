@@ -164,7 +164,7 @@ impl Rollouts {
 
     /// Ends what was begun for a volume that was removed, and forgets it.
     async fn forget(&self, volume: &VolumeName) -> Result<(), Pause> {
-        if self.journal.read(volume).is_some_and(|log| log.rollout.is_some()) {
+        if self.journal.has_rollout(volume) {
             Run::resume(self, volume).await?;
         }
         self.journal.forget(volume)?;
@@ -192,7 +192,7 @@ impl Rollouts {
     }
 
     async fn reconcile_with_containers(&self, volume: &VolumeName, cause: &str) -> Result<Action, Pause> {
-        if self.journal.read(volume).is_some_and(|log| log.rollout.is_some()) {
+        if self.journal.has_rollout(volume) {
             Run::resume(self, volume).await?;
         }
         let Some(shown) = self.driver.shown(volume) else {
@@ -257,8 +257,8 @@ impl Rollouts {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner).remove(rollout);
     }
 
-    fn trial(&self, volume: &VolumeName) -> Option<Trial> {
-        self.journal.read(volume)?.trial
+    pub(super) fn trial(&self, volume: &VolumeName) -> Option<Trial> {
+        self.journal.look(volume, |log| log.trial.clone())?
     }
 
     pub(super) async fn end_trial(&self, volume: &VolumeName) -> Result<(), Pause> {

@@ -118,7 +118,8 @@ impl<'a> Run<'a> {
     async fn each(&self, indices: Vec<usize>) -> Result<(), Pause> {
         let parallel = self.on.policy.parallel as usize;
         let one = |index: usize| async move {
-            let forward = self.course == Course::Forward && self.entry(index).step == Step::Waiting;
+            let forward =
+                self.course == Course::Forward && self.see(|rollout| rollout.entries[index].step == Step::Waiting);
             if forward && (self.is_condemned() || Instant::now() >= self.deadline) {
                 return Ok(());
             }
@@ -129,16 +130,16 @@ impl<'a> Run<'a> {
     }
 
     fn is_condemned(&self) -> bool {
-        self.entries().iter().any(Entry::condemns)
+        self.has(Entry::condemns)
     }
 
     fn is_proved(&self) -> bool {
-        self.entries().iter().any(|entry| entry.judges && entry.step == Step::Done)
+        self.has(|entry| entry.judges && entry.step == Step::Done)
     }
 
     /// Whether the files must be taken back, and why.
     fn verdict(&self) -> Option<Course> {
-        let entries = self.entries();
+        let entries = self.see(|rollout| rollout.entries.clone());
         let why = |entry: &Entry| {
             let reason = entry.notes.last().map_or("failed", String::as_str);
             format!("container `{}`, {}: {reason}", entry.name, entry.action)
@@ -295,22 +296,26 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    pub fn rollout(&self) -> Rollout {
-        let log = self.on.journal.read(self.volume);
+    /// What `see` sees in the rollout. Copies nothing.
+    pub fn see<T>(&self, see: impl FnOnce(&Rollout) -> T) -> T {
         // Only this run takes it away, at its end.
-        log.and_then(|log| log.rollout)
-            .unwrap_or_else(|| unreachable!("a rollout that is being driven is in the journal"))
-    }
-
-    fn entries(&self) -> Vec<Entry> {
-        self.rollout().entries
+        let seen = self.on.journal.look(self.volume, |log| log.rollout.as_ref().map(see));
+        seen.flatten().unwrap_or_else(|| unreachable!("a rollout that is being driven is in the journal"))
     }
 
     pub fn entry(&self, index: usize) -> Entry {
-        self.entries().swap_remove(index)
+        self.see(|rollout| rollout.entries[index].clone())
+    }
+
+    fn has(&self, wanted: impl Fn(&Entry) -> bool) -> bool {
+        self.see(|rollout| rollout.entries.iter().any(wanted))
     }
 
     fn entries_where(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<usize> {
-        self.entries().iter().enumerate().filter(|(_, entry)| wanted(entry)).map(|(index, _)| index).collect()
+        let numbered = |rollout: &Rollout| {
+            let found = rollout.entries.iter().enumerate().filter(|(_, entry)| wanted(entry));
+            found.map(|(index, _)| index).collect()
+        };
+        self.see(numbered)
     }
 }

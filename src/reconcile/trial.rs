@@ -78,8 +78,7 @@ impl Rollouts {
     ) -> Result<Action, Pause> {
         let ended = |entry: &Entry| entry.step.is_end();
         trial.told = rollout.entries.iter().filter(|entry| ended(entry)).cloned().collect();
-        let log = self.journal.read(volume);
-        if log.as_ref().and_then(|log| log.trial.as_ref()) != Some(&trial) {
+        if self.trial(volume).as_ref() != Some(&trial) {
             self.journal.write(volume, |log| log.trial = Some(trial.clone())).await?;
             report::put_off(&self.driver, volume, &trial, &rollout, wait, self.now());
         }

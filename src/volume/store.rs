@@ -1,23 +1,17 @@
 //! What outlives a process: for each volume its options and its mounts, never a value.
 //!
-//! One file for each volume, `<dir>/<name>.json`, replaced by atomic rename.
+//! The files are those of [`super::records`].
 //!
 //! # Guarantees
-//! - A crash of the process leaves the old record or the new one.
 //! - A record with new options is on disk when [`Store::save`] returns. One that differs in its mounts alone is not
 //!   synced: mounts do not outlive the machine's boot, and a Mount must not wait for a disk.
-//! - A file that cannot be read is set aside as `<name>.json.unreadable-<n>` and reported; the others are loaded.
 
-use super::{MountId, Options, VolumeName};
-use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    fmt,
-    fs::{self, File},
-    io::{self, Write},
-    path::{Path, PathBuf},
-    sync::Arc,
+use super::{
+    MountId, Options, VolumeName,
+    records::{Records, Remembered, SetAside},
 };
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, io, path::PathBuf, sync::Arc};
 
 /// The format that this version writes; a file with another is set aside.
 const FORMAT: u32 = 1;
@@ -60,15 +54,8 @@ struct Mounts {
 
 /// The records on disk.
 pub struct Store {
-    dir: PathBuf,
+    records: Records,
     before_write: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
-}
-
-/// A state file that could not be read.
-#[derive(Debug)]
-pub struct SetAside {
-    pub file: PathBuf,
-    pub reason: String,
 }
 
 // === impl Store ===
@@ -76,9 +63,7 @@ pub struct SetAside {
 impl Store {
     /// Opens the folder, and makes it if it is missing.
     pub fn open(dir: impl Into<PathBuf>) -> io::Result<Self> {
-        let dir = dir.into();
-        fs::create_dir_all(&dir)?;
-        Ok(Self { dir, before_write: Arc::new(|| Ok(())) })
+        Ok(Self { records: Records::open(dir)?, before_write: Arc::new(|| Ok(())) })
     }
 
     /// Lets `hook` fail writes, for tests of what happens then.
@@ -89,21 +74,7 @@ impl Store {
 
     /// All records that can be read, and what was set aside.
     pub fn load(&self) -> io::Result<(Vec<Record>, Vec<SetAside>)> {
-        let (mut records, mut aside) = (Vec::new(), Vec::new());
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if name.ends_with(".new") {
-                // Left by a crash in the middle of a write: the record itself is untouched.
-                fs::remove_file(&path)?;
-            } else if let Some(name) = name.strip_suffix(".json") {
-                match read(&path, name) {
-                    Ok(record) => records.push(record),
-                    Err(reason) => aside.push(self.set_aside(&path, reason)?),
-                }
-            }
-        }
-        Ok((records, aside))
+        self.records.load()
     }
 
     /// Writes a record whose options are new: it is on disk when this returns.
@@ -119,71 +90,31 @@ impl Store {
     /// Forgets a volume; one that is not there is forgotten already.
     pub fn remove(&self, name: &VolumeName) -> io::Result<()> {
         (self.before_write)()?;
-        match fs::remove_file(self.path(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.records.remove(name)
     }
 
     fn write(&self, record: &Record, durable: bool) -> io::Result<()> {
         (self.before_write)()?;
-        let path = self.path(&record.name);
-        let new = path.with_extension("json.new");
-        let written = write_new(&new, record, durable).and_then(|()| fs::rename(&new, &path));
-        if let Err(error) = written {
-            let _ = fs::remove_file(&new);
-            return Err(error);
-        }
-        if durable {
-            File::open(&self.dir)?.sync_all()?;
-        }
-        Ok(())
-    }
-
-    fn path(&self, name: &VolumeName) -> PathBuf {
-        self.dir.join(format!("{name}.json"))
-    }
-
-    fn set_aside(&self, path: &Path, reason: String) -> io::Result<SetAside> {
-        let mut file = path.to_owned();
-        for n in 1.. {
-            file = path.with_extension(format!("json.unreadable-{n}"));
-            if !file.try_exists()? {
-                break;
-            }
-        }
-        fs::rename(path, &file)?;
-        Ok(SetAside { file, reason })
+        self.records.replace(&record.name, &serde_json::to_vec(record)?, durable)
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("dir", &self.dir).finish_non_exhaustive()
+        f.debug_struct("Store").field("records", &self.records).finish_non_exhaustive()
     }
-}
-
-fn write_new(path: &Path, record: &Record, durable: bool) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(&serde_json::to_vec(record)?)?;
-    if durable { file.sync_all() } else { Ok(()) }
-}
-
-fn read(path: &Path, name: &str) -> Result<Record, String> {
-    let text = fs::read(path).map_err(|error| error.to_string())?;
-    let value: serde_json::Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-    let format = value.get("format").and_then(serde_json::Value::as_u64);
-    if format != Some(FORMAT.into()) {
-        return Err(format!("its format is {format:?}, and this version reads {FORMAT}"));
-    }
-    let record: Record = serde_json::from_value(value).map_err(|error| error.to_string())?;
-    if record.name.as_str() != name {
-        return Err(format!("it is the record of `{}`", record.name));
-    }
-    Ok(record)
 }
 
 // === impl Record ===
+
+impl Remembered for Record {
+    const FORMAT: u32 = FORMAT;
+    const WHAT: &'static str = "record";
+
+    fn volume(&self) -> &VolumeName {
+        &self.name
+    }
+}
 
 impl Record {
     pub fn new(name: VolumeName, options: Options, created: String) -> Self {
@@ -244,6 +175,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn record(name: &str) -> Record {
         let options = [("from".to_owned(), "vault://secret/app".to_owned())].into();

@@ -6,7 +6,7 @@ use super::super::{
 };
 use crate::{
     driver::Shown,
-    volume::{OnRotate, VolumeName},
+    volume::{OnRotate, VolumeName, records::Remembered},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -15,7 +15,7 @@ use std::{
 };
 
 /// The format that this version writes; a file with another is set aside.
-pub const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 /// How many decisions are remembered.
 const REMEMBERED: usize = 20;
 
@@ -181,6 +181,15 @@ pub struct Told {
 }
 
 // === impl Log ===
+
+impl Remembered for Log {
+    const FORMAT: u32 = FORMAT;
+    const WHAT: &'static str = "log";
+
+    fn volume(&self) -> &VolumeName {
+        &self.volume
+    }
+}
 
 impl Log {
     pub fn new(volume: VolumeName) -> Self {

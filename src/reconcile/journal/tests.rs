@@ -1,7 +1,7 @@
 //! A journal on disk.
 
 use super::*;
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 fn name(name: &str) -> VolumeName {
     name.parse().unwrap()
