@@ -1,72 +1,21 @@
-//! Everything that is logged while the tests run, at the finest level, to be searched for what must never be in it.
-//!
-//! The SDK's own events are left out: at `trace` they show the answers of the metadata service. dso's log lets out
-//! nobody's events but its own (see `dso::logging`); that the plugin's log holds nothing at `trace` is seen in
+//! What is logged is searched, but for the SDK's own events: at `trace` they show the answers of the metadata service. dso's log
+//! lets out nobody's events but its own (see `dso::logging`); that the plugin's log holds nothing at `trace` is seen in
 //! `tests/engine/aws.rs`.
 
-use std::{
-    io,
-    sync::{Mutex, Once, PoisonError},
-};
-use tracing_subscriber::{Layer, filter::filter_fn, fmt::format::FmtSpan, layer::SubscriberExt};
+use crate::support::{bao::unique, capture};
 
-static CAPTURED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-static ONCE: Once = Once::new();
-
-struct Writer;
-
-impl io::Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        CAPTURED.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What goes through the `log` crate: reqwest, rustls and others.
-struct Log;
-
-impl log::Log for Log {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let line = format!("{} {} {}\n", record.level(), record.target(), record.args());
-        let _ = io::Write::write(&mut Writer, line.as_bytes());
-    }
-
-    fn flush(&self) {}
-}
+pub use capture::contains;
 
 pub fn start() {
-    ONCE.call_once(|| {
-        let lines = tracing_subscriber::fmt::layer()
-            .with_span_events(FmtSpan::FULL)
-            .with_ansi(false)
-            .with_writer(|| Writer)
-            .with_filter(filter_fn(|event| !event.target().starts_with("aws_")));
-        let subscriber = tracing_subscriber::registry().with(lines);
-        tracing::subscriber::set_global_default(subscriber).unwrap();
-        log::set_logger(&Log).unwrap();
-        log::set_max_level(log::LevelFilter::Trace);
-    });
-}
-
-pub fn contains(text: &str) -> bool {
-    let captured = CAPTURED.lock().unwrap_or_else(PoisonError::into_inner);
-    captured.windows(text.len()).any(|window| window == text.as_bytes())
+    capture::start(|target| !target.starts_with("aws_"));
 }
 
 #[test]
 fn the_capture_finds_what_was_planted_by_dso_and_by_a_library() {
     start();
-    let (ours, theirs) = (crate::support::bao::unique(), crate::support::bao::unique());
+    let (ours, theirs) = (unique(), unique());
     tracing::trace!(planted = ours, "a canary");
     log::trace!(target: "reqwest::connect", "read: {theirs}");
     assert!(contains(&ours) && contains(&theirs));
-    assert!(!contains(&crate::support::bao::unique()));
+    assert!(!contains(&unique()));
 }

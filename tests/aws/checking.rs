@@ -1,7 +1,7 @@
 //! Version checks: how many calls they make, and what they fall back to.
 
 use crate::{
-    support::aws::{gate::Fault, server::Reply},
+    support::{aws::gate::Fault, server::Reply},
     world::{World, id, version_of},
 };
 use dso::{

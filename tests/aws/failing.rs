@@ -2,12 +2,10 @@
 
 use crate::{
     support::{
-        aws::{
-            gate::{Fault, Key},
-            server::Reply,
-        },
+        aws::gate::{Fault, Key},
         bao::Bao,
         proxy::Proxy,
+        server::Reply,
     },
     world::{World, id},
 };

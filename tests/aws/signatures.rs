@@ -1,8 +1,8 @@
 //! The checker of signatures that stands before moto is right itself.
 
-use crate::support::aws::{
+use crate::support::{
+    aws::sigv4::{Signed, seconds},
     server::Seen,
-    sigv4::{Signed, seconds},
 };
 use hyper::{HeaderMap, header::HeaderName};
 use std::time::{Duration, UNIX_EPOCH};

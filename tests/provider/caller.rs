@@ -1,22 +1,22 @@
 //! The login by AWS: a server that checks the signature as AWS does, before the one that serves the secrets.
 
-use crate::{support::bao::unique, world::World};
+use crate::{
+    support::{
+        bao::unique,
+        server::{Reply, Seen, Server},
+    },
+    world::World,
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use dso::provider::ErrorKind;
 use hmac::{Hmac, Mac};
-use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
-    io,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
-use tokio::{net::TcpListener, task::JoinHandle};
 
 const SERVER: &str = "vault.example";
 
@@ -31,7 +31,7 @@ struct Keys {
 struct Strict {
     address: String,
     state: Arc<State>,
-    task: JoinHandle<()>,
+    _server: Server,
 }
 
 struct State {
@@ -62,58 +62,39 @@ impl Keys {
 
 impl Strict {
     async fn before(world: &World, keys: Keys, region: &'static str, url: &'static str) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
         let token = world.guard(&world.bao.token(&["p"], json!({"ttl": "1h"})).await);
         let upstream = world.proxy.address().to_owned();
         let state = Arc::new(State { upstream, keys, region, url, token, signatures: Mutex::default() });
-        let task = tokio::spawn(accept(listener, Arc::clone(&state)));
-        Self { address, state, task }
-    }
-}
-
-impl Drop for Strict {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn accept(listener: TcpListener, state: Arc<State>) {
-    let mut connections = tokio::task::JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        let state = Arc::clone(&state);
-        connections.spawn(async move {
-            let service = service_fn(move |request| {
-                let state = Arc::clone(&state);
-                async move { state.answer(request).await }
-            });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        let answering = Arc::clone(&state);
+        let server = Server::start(move |seen| {
+            let state = Arc::clone(&answering);
+            Box::pin(async move { state.answer(seen).await })
         });
+        let server = server.await;
+        Self { address: server.address().to_owned(), state, _server: server }
     }
 }
 
 // === impl State ===
 
 impl State {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, io::Error> {
-        let (parts, body) = request.into_parts();
-        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-        if parts.uri.path() == "/v1/auth/aws/login" {
-            let body = serde_json::from_slice(&body).unwrap_or_default();
+    async fn answer(&self, seen: Seen) -> Reply {
+        if seen.path == "/v1/auth/aws/login" {
+            let body = serde_json::from_slice(&seen.body).unwrap_or_default();
             let (status, answer) = match self.check(&body) {
                 Ok(()) => {
                     (200, json!({"auth": {"client_token": self.token, "lease_duration": 3600, "renewable": true}}))
                 }
                 Err(why) => (400, json!({"errors": [why]})),
             };
-            return Ok(Response::builder().status(status).body(Full::new(answer.to_string().into())).unwrap());
+            return Reply::new(status, answer.to_string());
         }
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        let sent = client.request(parts.method, format!("{}{}", self.upstream, parts.uri)).headers(parts.headers);
-        let answer = sent.body(body).send().await.map_err(io::Error::other)?;
-        let status = answer.status();
-        let body = answer.bytes().await.map_err(io::Error::other)?;
-        Ok(Response::builder().status(status).body(Full::new(body)).unwrap())
+        let query = if seen.query.is_empty() { String::new() } else { format!("?{}", seen.query) };
+        let url = format!("{}{}{query}", self.upstream, seen.path);
+        let sent = client.request(seen.method.parse().unwrap(), url).headers(seen.headers).body(seen.body);
+        let answer = sent.send().await.unwrap();
+        Reply::new(answer.status().as_u16(), answer.bytes().await.unwrap())
     }
 
     /// As Vault and then STS do: the request is the one that is allowed, names this server, is new, and is signed.

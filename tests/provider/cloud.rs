@@ -4,24 +4,21 @@
 //! Sources: Microsoft's "Azure Instance Metadata Service" and "managed identities … how to use an access token" and
 //! "App Service … connect to Azure services from app code"; Google's "About VM metadata" and "Verify the identity of VMs".
 
-use crate::signer::Signer;
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{Method, Request, Response, body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
+use crate::{
+    signer::Signer,
+    support::server::{Reply, Seen, Server},
+};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     sync::{Arc, Mutex},
 };
-use tokio::{net::TcpListener, task::JoinHandle};
 
 /// One service of a test's own, on a port of its own.
 pub struct Cloud {
     pub address: String,
     state: Arc<State>,
-    task: JoinHandle<()>,
+    _server: Server,
 }
 
 pub enum Kind {
@@ -48,12 +45,15 @@ type Answer = (u16, Vec<(&'static str, &'static str)>, String);
 
 impl Cloud {
     pub async fn start(kind: Kind) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
         let (faults, issued, refused) = Default::default();
         let state = Arc::new(State { kind, signer: Signer::new(), faults, issued, refused });
-        let task = tokio::spawn(accept(listener, Arc::clone(&state)));
-        Self { address, state, task }
+        let answering = Arc::clone(&state);
+        let server = Server::start(move |seen| {
+            let state = Arc::clone(&answering);
+            Box::pin(async move { state.respond(&seen) })
+        });
+        let server = server.await;
+        Self { address: server.address().to_owned(), state, _server: server }
     }
 
     pub fn public_key(&self) -> String {
@@ -74,30 +74,10 @@ impl Cloud {
     }
 }
 
-impl Drop for Cloud {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn accept(listener: TcpListener, state: Arc<State>) {
-    let mut connections = tokio::task::JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        let state = Arc::clone(&state);
-        connections.spawn(async move {
-            let service = service_fn(move |request| {
-                let state = Arc::clone(&state);
-                async move { Ok::<_, Infallible>(state.respond(&request)) }
-            });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
-}
-
 // === impl State ===
 
 impl State {
-    fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    fn respond(&self, seen: &Seen) -> Reply {
         let fault = {
             let mut faults = self.faults.lock().unwrap();
             if faults.is_empty() { None } else { Some(faults.remove(0)) }
@@ -106,25 +86,21 @@ impl State {
             Some((status, after)) => {
                 (status, after.map(|after| ("Retry-After", after)).into_iter().collect(), String::new())
             }
-            None => self.answer(request),
+            None => self.answer(seen),
         };
         if status != 200 {
             self.refused.lock().unwrap().push(status);
         }
-        let mut response = Response::builder().status(status);
-        for (name, value) in headers {
-            response = response.header(name, value);
-        }
-        response.body(Full::new(body.into())).unwrap()
+        headers.into_iter().fold(Reply::new(status, body), |reply, (name, value)| reply.header(name, value))
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Answer {
-        if request.method() != Method::GET {
+    fn answer(&self, seen: &Seen) -> Answer {
+        if seen.method != "GET" {
             return (405, Vec::new(), String::new());
         }
-        let url: reqwest::Url = format!("http://x{}", request.uri()).parse().unwrap();
+        let url: reqwest::Url = format!("http://x{}?{}", seen.path, seen.query).parse().unwrap();
         let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
-        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let header = |name: &str| seen.header(name);
         // Both refuse what came through a proxy.
         let forwarded = header("x-forwarded-for").is_some();
         match &self.kind {

@@ -3,5 +3,4 @@
 pub mod gate;
 pub mod identity;
 pub mod moto;
-pub mod server;
 pub mod sigv4;

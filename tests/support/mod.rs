@@ -7,6 +7,7 @@
 
 pub mod aws;
 pub mod bao;
+pub mod capture;
 pub mod cleanup;
 pub mod compose;
 pub mod door;
@@ -18,6 +19,7 @@ pub mod proxy;
 pub mod reader;
 pub mod registry;
 pub mod scan;
+pub mod server;
 pub mod vault;
 
 use std::{

@@ -2,7 +2,7 @@
 //! not; it counts calls, and fails those that a test tells it to.
 
 use super::{
-    server::{Reply, Seen, Server},
+    super::server::{Reply, Seen, Server},
     sigv4::Signed,
 };
 use bytes::Bytes;

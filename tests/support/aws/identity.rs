@@ -3,8 +3,8 @@
 
 use super::{
     super::bao::unique,
+    super::server::{Reply, Seen, Server},
     gate::{Gate, Key},
-    server::{Reply, Seen, Server},
 };
 use serde_json::json;
 use std::{

@@ -1,6 +1,6 @@
 //! Signature Version 4, checked: the algorithm as AWS publishes it, not the SDK's.
 
-use super::server::Seen;
+use crate::support::server::Seen;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
