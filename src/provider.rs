@@ -16,6 +16,7 @@ pub mod vault;
 
 use crate::secret::{Secret, SecretId, SecretVersion};
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,17 @@ pub trait Provider: Send + Sync + 'static {
     /// Reads a whole secret. A secret without versions of its own gets one from [`Secret::version`]'s
     /// maker, the cache: return an empty label.
     async fn read(&self, id: &SecretId) -> Result<Secret, ProviderError>;
+
+    /// The name of a group of secrets that [`Provider::read_many`] reads with fewer calls than one for each; `None` where that
+    /// would be no gain. May change as [`Provider::batch`] does.
+    fn read_group(&self, _id: &SecretId) -> Option<String> {
+        None
+    }
+
+    /// Reads each of `ids`, all of one group; the outcomes are in their order, and one secret's fault is its own.
+    async fn read_many(&self, ids: &[Arc<SecretId>]) -> Vec<Result<Secret, ProviderError>> {
+        join_all(ids.iter().map(|id| self.read(id))).await
+    }
 
     /// The name of a group of secrets whose versions one call of [`Provider::versions`] can tell, or
     /// `None` where each has to be asked for alone. May change while the provider learns what its server can do.

@@ -11,7 +11,7 @@ use super::{Driver, DriverError, Event, Live, Volume, Work, lock, render, render
 use crate::{
     faults::Faults,
     projection::{FileSet, Projection, ProjectionError, Versions},
-    provider::{ProviderError, cache},
+    provider::ProviderError,
     secret::{Secret, SecretId},
     volume::{Ledger, MountId, Record, VolumeSpec},
 };
@@ -155,12 +155,7 @@ impl Driver {
                 None => ask.push(id),
             }
         }
-        let cache = self.parts.cache.clone();
-        let asked = cache::all(ask, |id| {
-            let cache = cache.clone();
-            async move { cache.get(&id, window).await }
-        });
-        let asked = asked.await;
+        let asked = self.parts.cache.get_all(ask, window).await;
         found.extend(asked.found);
         for (id, error) in asked.failed {
             match self.last_known(spec, &id, &error) {

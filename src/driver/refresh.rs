@@ -56,12 +56,7 @@ impl Driver {
 
     async fn rotate(&self, volume: &Arc<Volume>) -> Result<Refreshed, DriverError> {
         let spec = volume.spec()?;
-        let cache = self.parts.cache.clone();
-        let read = cache::all(spec.secrets(), |id| {
-            let cache = cache.clone();
-            async move { cache.current(&id).await }
-        });
-        let cache::Secrets { found, failed } = read.await;
+        let cache::Secrets { found, failed } = self.parts.cache.current_all(spec.secrets()).await;
         let (set, versions) = self.assemble(volume, spec, found, &failed)?;
         self.publish(volume, set, versions, None).await
     }

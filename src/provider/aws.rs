@@ -2,14 +2,14 @@
 //!
 //! [`settings`] are what a person configured; [`account`] holds the SDK's configuration and a client for each region;
 //! [`credentials`] keeps what the SDK's chain finds of the host's identity and renews it ahead of its end; [`checks`]
-//! compares versions with as few calls as the policy allows. Every failure goes through [`failure`].
+//! compares versions with as few calls as the policy allows, and [`batch`] reads many secrets so. Every failure goes through [`failure`].
 //!
 //! # Caveats
 //! - The SDK reads answers into buffers of its own, which nobody wipes. Values are taken out of what it returns and
 //!   wiped from there on.
-//! - `BatchGetSecretValue` is not used: the seam reads one secret at a time, when a version check has told of a change.
 
 mod account;
+mod batch;
 mod caller;
 mod checks;
 mod credentials;
@@ -26,7 +26,7 @@ use crate::{
 };
 use account::Account;
 use async_trait::async_trait;
-use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
+use aws_sdk_secretsmanager::primitives::Blob;
 use failure::Asked;
 use settings::AwsSettings;
 use std::{
@@ -51,6 +51,14 @@ struct Inner {
     read: Mutex<HashMap<SecretId, SecretVersion>>,
 }
 
+/// What AWS tells of a secret, however it was asked. No `Debug`: it holds the value.
+struct Told {
+    text: Option<String>,
+    bytes: Option<Blob>,
+    version: Option<String>,
+    arn: Option<String>,
+}
+
 // === impl Aws ===
 
 impl Aws {
@@ -69,6 +77,14 @@ impl Provider for Aws {
 
     async fn read(&self, id: &SecretId) -> Result<Secret, ProviderError> {
         self.inner.account.bounded(self.inner.read(id)).await
+    }
+
+    fn read_group(&self, id: &SecretId) -> Option<String> {
+        self.inner.read_group(id)
+    }
+
+    async fn read_many(&self, ids: &[Arc<SecretId>]) -> Vec<Result<Secret, ProviderError>> {
+        Inner::read_many(&self.inner, ids).await
     }
 
     fn batch(&self, id: &SecretId) -> Option<String> {
@@ -100,18 +116,25 @@ impl Inner {
             }
             .send()
         });
-        let secret = self.secret(answer.await?, asked)?;
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), secret.version.clone());
-        Ok(secret)
+        let answer = answer.await?;
+        let told = Told {
+            text: answer.secret_string,
+            bytes: answer.secret_binary,
+            version: answer.version_id,
+            arn: answer.arn,
+        };
+        self.take(id, told, asked)
     }
 
-    fn secret(&self, mut answer: GetSecretValueOutput, asked: Asked<'_>) -> Result<Secret, ProviderError> {
-        let text = answer.secret_string.take().map(|text| SecretValue::from(Zeroizing::new(text)));
-        let bytes = || answer.secret_binary.take().map(|bytes| SecretValue::new(bytes.into_inner()));
-        let (Some(value), Some(version)) = (text.or_else(bytes), &answer.version_id) else {
+    /// The secret of an answer, which is now the one that was read last.
+    fn take(&self, id: &SecretId, told: Told, asked: Asked<'_>) -> Result<Secret, ProviderError> {
+        let text = told.text.map(|text| SecretValue::from(Zeroizing::new(text)));
+        let bytes = || told.bytes.map(|bytes| SecretValue::new(bytes.into_inner()));
+        let (Some(value), Some(version)) = (text.or_else(bytes), told.version) else {
             return Err(self.account.malformed(asked));
         };
-        let version = SecretVersion::new(version, answer.arn.as_deref().unwrap_or_default());
+        let version = SecretVersion::new(version, told.arn.unwrap_or_default());
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), version.clone());
         Ok(Secret { version, value })
     }
 }

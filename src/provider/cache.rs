@@ -4,12 +4,15 @@
 //! # Guarantees
 //! - However many ask at once, one call is made for a distinct secret, and all get its outcome.
 //! - A value is read once for each change: version checks go before reads where the provider has versions.
+//! - Secrets that are needed together are read together where the provider has a call for that.
 //! - A failure never removes a value: it is remembered beside it, and the value stays until it is
 //!   evicted, at the earliest when `max-stale` has passed since the provider last confirmed it.
 //!
 //! # Caveats
 //! - A secret without versions is read for every check, and told apart by a keyed digest of its content.
 //!   The key is random in each process, so that the digest, which is shown, cannot be used to guess the value.
+
+mod many;
 
 use super::{ErrorKind, Observed, ProviderError, Registry};
 use crate::secret::{Secret, SecretId, SecretVersion};
@@ -19,7 +22,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::{sync::Mutex as AsyncMutex, task::JoinSet, time::Instant};
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+
+pub use many::Secrets;
 
 /// Last known values and the outcome of the last check, for each distinct secret in use.
 pub struct Cache {
@@ -54,7 +59,7 @@ struct Entry {
     id: Arc<SecretId>,
     state: Mutex<State>,
     /// Held by the one who asks the provider.
-    flight: AsyncMutex<()>,
+    flight: Arc<AsyncMutex<()>>,
 }
 
 /// A value, and when the provider last said that it is the newest.
@@ -169,18 +174,25 @@ impl Cache {
             // Mounted before the settings changed: whoever looks shall see that nobody follows the secret.
             Err(error) => ask.iter().map(|_| Err(error.clone())).collect(),
         };
+        let (mut unversioned, mut changed) = (Vec::new(), Vec::new());
         for (id, answer) in ask.iter().zip(answers) {
             let entry = self.entry(id);
             match answer {
-                Ok(Observed::Version(version)) => entry.confirm(version),
-                Ok(Observed::Unversioned) => {
-                    let _flight = entry.flight.lock().await;
-                    // The outcome is in the entry, for whoever needs it.
-                    let _ = entry.note(self.read(id).await);
+                Ok(Observed::Version(version)) => {
+                    entry.confirm(version);
+                    if entry.is_outdated() {
+                        changed.push(id.clone());
+                    }
                 }
+                Ok(Observed::Unversioned) => unversioned.push(id.clone()),
                 Err(error) => drop(entry.note(Err(error))),
             }
-            round.add(&entry.state().known);
+        }
+        // The outcomes are in the entries, for whoever needs them.
+        self.read_anew(&unversioned).await;
+        self.read_changed(&changed).await;
+        for id in &ask {
+            round.add(&self.entry(id).state().known);
         }
         round.end()
     }
@@ -202,25 +214,34 @@ impl Cache {
 
     /// A version check where a value is held, and a read where it is not, or not any more the newest.
     async fn ask(&self, entry: &Entry) -> Result<Arc<Secret>, ProviderError> {
-        let held = entry.state().held.clone().map(|held| held.secret);
-        if let Some(held) = held.filter(|held| !is_digest(&held.version)) {
-            let provider = self.provider(&entry.id)?;
-            let mut answers = provider.versions(std::slice::from_ref(&entry.id)).await;
-            match answers.pop() {
-                Some(Ok(Observed::Version(version))) if version == held.version => return Ok(held),
-                Some(Err(error)) => return Err(error),
-                _ => {}
-            }
+        match self.confirmed(entry).await? {
+            Some(held) => Ok(held),
+            None => self.read(&entry.id).await,
         }
-        self.read(&entry.id).await
+    }
+
+    /// The value that is held, if its provider says that it is the newest. One without a version is not asked for.
+    async fn confirmed(&self, entry: &Entry) -> Result<Option<Arc<Secret>>, ProviderError> {
+        let held = entry.state().held.clone().map(|held| held.secret);
+        let Some(held) = held.filter(|held| !is_digest(&held.version)) else { return Ok(None) };
+        let provider = self.provider(&entry.id)?;
+        let mut answers = provider.versions(std::slice::from_ref(&entry.id)).await;
+        match answers.pop() {
+            Some(Ok(Observed::Version(version))) if version == held.version => Ok(Some(held)),
+            Some(Err(error)) => Err(error),
+            _ => Ok(None),
+        }
     }
 
     async fn read(&self, id: &SecretId) -> Result<Arc<Secret>, ProviderError> {
-        let mut secret = self.provider(id)?.read(id).await?;
+        Ok(self.versioned(self.provider(id)?.read(id).await?))
+    }
+
+    fn versioned(&self, mut secret: Secret) -> Arc<Secret> {
         if secret.version.label().is_empty() {
             secret.version = self.content_version(&secret);
         }
-        Ok(Arc::new(secret))
+        Arc::new(secret)
     }
 
     fn provider(&self, id: &SecretId) -> Result<Arc<dyn super::Provider>, ProviderError> {
@@ -241,7 +262,7 @@ impl Cache {
 
     fn entry(&self, id: &Arc<SecretId>) -> Arc<Entry> {
         let mut entries = lock(&self.entries);
-        let new = || Arc::new(Entry { id: id.clone(), state: Mutex::default(), flight: AsyncMutex::default() });
+        let new = || Arc::new(Entry { id: id.clone(), state: Mutex::default(), flight: Arc::default() });
         entries.entry(id.clone()).or_insert_with(new).clone()
     }
 }
@@ -251,34 +272,6 @@ const DIGEST: &str = "content-";
 
 fn is_digest(version: &SecretVersion) -> bool {
     version.label().starts_with(DIGEST)
-}
-
-/// Reads several secrets at once; a failure of one does not keep the others from being read.
-pub async fn all<F>(ids: impl IntoIterator<Item = Arc<SecretId>>, read: impl Fn(Arc<SecretId>) -> F) -> Secrets
-where
-    F: Future<Output = Result<Arc<Secret>, ProviderError>> + Send + 'static,
-{
-    let mut reads = JoinSet::new();
-    for id in ids {
-        let read = read(id.clone());
-        reads.spawn(async move { (id, read.await) });
-    }
-    let mut secrets = Secrets::default();
-    for (id, result) in reads.join_all().await {
-        match result {
-            Ok(secret) => drop(secrets.found.insert(id, secret)),
-            Err(error) => secrets.failed.push((id, error)),
-        }
-    }
-    secrets.failed.sort_by(|a, b| a.0.cmp(&b.0));
-    secrets
-}
-
-/// What [`all`] found.
-#[derive(Debug, Default)]
-pub struct Secrets {
-    pub found: HashMap<Arc<SecretId>, Arc<Secret>>,
-    pub failed: Vec<(Arc<SecretId>, ProviderError)>,
 }
 
 #[derive(Default)]
@@ -328,6 +321,12 @@ impl Entry {
         let held = state.held.clone()?;
         let newest = state.known.latest.as_ref() == Some(&held.secret.version);
         (newest && held.confirmed.elapsed() <= time).then_some(held.secret)
+    }
+
+    /// Whether a value is held, and a newer one is known of.
+    fn is_outdated(&self) -> bool {
+        let state = self.state();
+        state.held.as_ref().is_some_and(|held| state.known.latest.as_ref() != Some(&held.secret.version))
     }
 
     fn outcome_since(&self, seen: u64) -> Option<Result<Arc<Secret>, ProviderError>> {

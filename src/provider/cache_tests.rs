@@ -236,3 +236,102 @@ async fn another_instance_is_asked_at_once_and_those_that_stay_are_not() {
     assert_eq!(cache.get(&id("q://a"), long).await.unwrap().value.expose(), b"x");
     assert_eq!((new.calls(), stays.calls()), ((1, 1), (0, 0)));
 }
+
+fn ids<const N: usize>(names: [&str; N]) -> Vec<Arc<SecretId>> {
+    names.iter().map(|name| id(&format!("p://{name}"))).collect()
+}
+
+/// A provider that reads many at once, and has `a` to `d`.
+fn grouped() -> (Arc<Scripted>, Arc<Cache>) {
+    let provider = Scripted::versioned();
+    provider.group_all();
+    for name in ["a", "b", "c", "d"] {
+        provider.put(name, "1", name.as_bytes());
+    }
+    let cache = cache(&provider);
+    (provider, cache)
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_that_are_needed_together_are_one_call_and_the_fault_of_one_is_its_own() {
+    let (provider, cache) = grouped();
+    let found = cache.get_all(ids(["a", "b", "gone"]), FRESH).await;
+    assert_eq!((provider.lots(), provider.calls()), (vec![3], (0, 0)));
+    assert_eq!(found.found[&id("p://b")].value.expose(), b"b");
+    assert_eq!((found.failed.len(), found.failed[0].1.kind()), (1, ErrorKind::NotFound));
+    cache.get_all(ids(["a", "b"]), FRESH).await;
+    assert_eq!((provider.lots(), provider.calls()), (vec![], (0, 0)), "what was just confirmed is taken as it is");
+    tokio::time::advance(FRESH * 2).await;
+    provider.put("a", "2", b"aa");
+    provider.put("b", "2", b"bb");
+    let found = cache.get_all(ids(["a", "b", "c"]), FRESH).await;
+    assert_eq!((provider.lots(), provider.calls()), (vec![3], (0, 2)), "two checks, and one call for what is new");
+    assert_eq!(found.found[&id("p://a")].value.expose(), b"aa");
+    assert_eq!(found.found[&id("p://c")].value.expose(), b"c");
+    cache.get_all(ids(["d"]), FRESH).await;
+    assert_eq!((provider.lots(), provider.calls()), (vec![], (1, 0)), "one alone is read alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_asks_for_already_is_not_asked_for_again_and_its_outcome_is_shared() {
+    let (provider, cache) = grouped();
+    provider.delay(Duration::from_secs(1));
+    let ask = |names: Vec<Arc<SecretId>>| {
+        let cache = cache.clone();
+        tokio::spawn(async move { cache.get_all(names, FRESH).await.found.len() })
+    };
+    let asked = [ask(ids(["a", "b"])), ask(ids(["a", "b", "c", "d"])), ask(ids(["c", "b"])), ask(ids(["a", "b"]))];
+    for (task, expected) in asked.into_iter().zip([2, 4, 2, 2]) {
+        assert_eq!(task.await.unwrap(), expected);
+    }
+    assert_eq!((provider.lots(), provider.calls()), (vec![2, 2], (0, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_check_found_to_be_new_is_read_together_once() {
+    let (provider, cache) = grouped();
+    let all = ids(["a", "b", "c", "d"]);
+    cache.get_all(all[..3].to_vec(), FRESH).await;
+    provider.lots();
+    for name in ["a", "c", "d"] {
+        provider.put(name, "2", b"new");
+    }
+    cache.check(&all).await;
+    assert_eq!(provider.lots(), [2], "`d` is not held, so nobody may need it");
+    let found = cache.current_all(ids(["a", "b", "c"])).await.found;
+    assert_eq!(found[&id("p://c")].value.expose(), b"new");
+    assert_eq!((provider.lots(), provider.calls().0), (vec![], 0), "the check has read them already");
+    provider.put("a", "3", b"newer");
+    cache.check(&all).await;
+    assert_eq!((provider.lots(), provider.calls().0), (vec![], 0), "a lone one is left to who needs it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_without_versions_are_checked_by_one_read_of_all() {
+    let provider = Scripted::unversioned();
+    provider.group_all();
+    for name in ["a", "b"] {
+        provider.put(name, "", b"x");
+    }
+    let (cache, both) = (cache(&provider), ids(["a", "b"]));
+    cache.check(&both).await;
+    let before = cache.known(&both[1]).latest;
+    provider.put("b", "", b"y");
+    cache.check(&both).await;
+    assert_eq!((provider.lots(), provider.calls()), (vec![2, 2], (0, 0)));
+    assert_ne!(cache.known(&both[1]).latest, before);
+    provider.fail(down());
+    assert_eq!(cache.check(&both).await, Round::Unreachable { failures: 1, delay: None });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_a_server_asked_for_is_kept_by_a_call_for_many() {
+    let (provider, cache) = grouped();
+    let throttled = ProviderError::new(ErrorKind::Throttled, "slow down").retry_after(Some(Duration::from_secs(30)));
+    provider.fail(Some(throttled));
+    assert_eq!(cache.get_all(ids(["a", "b"]), FRESH).await.failed.len(), 2);
+    provider.fail(None);
+    assert_eq!(provider.lots(), [2]);
+    let found = cache.get_all(ids(["a", "b", "c", "d"]), FRESH).await;
+    assert_eq!((found.found.len(), found.failed.len(), provider.lots()), (2, 2, vec![2]));
+}

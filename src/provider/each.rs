@@ -1,26 +1,27 @@
-//! Version checks that are a call for each secret: some at a time, and no more of them once the server fails.
+//! A call for each secret, or for each of several lots: some at a time, and no more of them once the server fails.
 
-use super::{ErrorKind, Observed, ProviderError};
-use crate::secret::SecretId;
+use super::{ErrorKind, ProviderError};
 use std::sync::{Arc, OnceLock};
 use tokio::{sync::Semaphore, task::JoinSet};
 
-/// How many secrets are asked for at a time.
+/// How many calls are made at a time.
 const AT_ONCE: usize = 8;
 
-/// Asks for each of `ids`; the answers are in their order. `cut_short` is the answer of one whose question never ended.
-pub async fn of<F>(
-    ids: &[Arc<SecretId>],
-    ask: impl Fn(Arc<SecretId>) -> F,
+/// Asks for each of `items`; the answers are in their order. `cut_short` is the answer of one whose question never ended.
+pub async fn of<I, T, F>(
+    items: &[I],
+    ask: impl Fn(I) -> F,
     cut_short: impl Fn() -> ProviderError,
-) -> Vec<Result<Observed, ProviderError>>
+) -> Vec<Result<T, ProviderError>>
 where
-    F: Future<Output = Result<Observed, ProviderError>> + Send + 'static,
+    I: Clone,
+    T: Send + 'static,
+    F: Future<Output = Result<T, ProviderError>> + Send + 'static,
 {
     let (turns, mut tasks) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
     let lost = Arc::new(OnceLock::new());
-    for (n, id) in ids.iter().enumerate() {
-        let (work, turns, lost) = (ask(Arc::clone(id)), Arc::clone(&turns), Arc::clone(&lost));
+    for (n, item) in items.iter().enumerate() {
+        let (work, turns, lost) = (ask(item.clone()), Arc::clone(&turns), Arc::clone(&lost));
         tasks.spawn(async move {
             let _turn = turns.acquire().await;
             if let Some(error) = lost.get() {
@@ -35,7 +36,7 @@ where
             (n, result)
         });
     }
-    let mut results: Vec<_> = ids.iter().map(|_| Err(cut_short())).collect();
+    let mut results: Vec<_> = items.iter().map(|_| Err(cut_short())).collect();
     while let Some(done) = tasks.join_next().await {
         if let Ok((n, result)) = done {
             results[n] = result;
@@ -52,7 +53,10 @@ fn concerns_all(error: &ProviderError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::SecretVersion;
+    use crate::{
+        provider::Observed,
+        secret::{SecretId, SecretVersion},
+    };
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn cut_short() -> ProviderError {
@@ -90,7 +94,7 @@ mod tests {
             async move {
                 asked.fetch_add(1, Ordering::Relaxed);
                 tokio::task::yield_now().await;
-                Err(ProviderError::new(ErrorKind::Throttled, "too many"))
+                Err::<Observed, _>(ProviderError::new(ErrorKind::Throttled, "too many"))
             }
         };
         let answers = of(&ids, ask, cut_short);

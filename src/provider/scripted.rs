@@ -22,6 +22,9 @@ struct State {
     latency: Duration,
     versioned: bool,
     batched: bool,
+    grouped: bool,
+    /// How many secrets each call that read many was for.
+    lots: Vec<usize>,
     panics: bool,
     failing_reads: Option<ProviderError>,
     reads: usize,
@@ -64,6 +67,16 @@ impl Scripted {
         self.state.lock().unwrap().batched = false;
     }
 
+    /// One call reads any number of secrets from now on.
+    pub fn group_all(&self) {
+        self.state.lock().unwrap().grouped = true;
+    }
+
+    /// How many secrets each call that read many was for, since the last call of this.
+    pub fn lots(&self) -> Vec<usize> {
+        std::mem::take(&mut self.state.lock().unwrap().lots)
+    }
+
     /// The next call ends in a panic.
     pub fn panic_once(&self) {
         self.state.lock().unwrap().panics = true;
@@ -95,6 +108,14 @@ impl Scripted {
         failure.map_or(Ok(()), Err)
     }
 
+    fn read_now(&self, id: &SecretId) -> Result<Secret, ProviderError> {
+        let failure = self.state.lock().unwrap().failing_reads.clone();
+        failure.map_or(Ok(()), Err)?;
+        let (version, value) = self.find(id)?;
+        let version = if self.state.lock().unwrap().versioned { version } else { String::new() };
+        Ok(Secret { version: SecretVersion::new(version, ""), value: SecretValue::new(value) })
+    }
+
     fn find(&self, id: &SecretId) -> Result<(String, Vec<u8>), ProviderError> {
         let found = self.state.lock().unwrap().secrets.get(id.path()).cloned();
         found.ok_or_else(|| ProviderError::new(ErrorKind::NotFound, format!("there is no `{id}`")))
@@ -109,11 +130,16 @@ impl Provider for Scripted {
 
     async fn read(&self, id: &SecretId) -> Result<Secret, ProviderError> {
         self.answer(|state| state.reads += 1).await?;
-        let failure = self.state.lock().unwrap().failing_reads.clone();
-        failure.map_or(Ok(()), Err)?;
-        let (version, value) = self.find(id)?;
-        let version = if self.state.lock().unwrap().versioned { version } else { String::new() };
-        Ok(Secret { version: SecretVersion::new(version, ""), value: SecretValue::new(value) })
+        self.read_now(id)
+    }
+
+    fn read_group(&self, _: &SecretId) -> Option<String> {
+        self.state.lock().unwrap().grouped.then(|| "all".into())
+    }
+
+    async fn read_many(&self, ids: &[Arc<SecretId>]) -> Vec<Result<Secret, ProviderError>> {
+        let answer = self.answer(|state| state.lots.push(ids.len())).await;
+        ids.iter().map(|id| answer.clone().and_then(|()| self.read_now(id))).collect()
     }
 
     fn batch(&self, _: &SecretId) -> Option<String> {

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod batching;
 mod capture;
 mod checking;
 mod failing;

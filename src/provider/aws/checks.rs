@@ -114,8 +114,8 @@ impl Inner {
         each::of(ids, version, || this.cut_short()).await
     }
 
-    fn cut_short(&self) -> ProviderError {
-        self.account.error(ErrorKind::Unavailable, None, "the check was cut short")
+    pub(super) fn cut_short(&self) -> ProviderError {
+        self.account.error(ErrorKind::Unavailable, None, "the call was cut short")
     }
 
     async fn version(&self, id: &SecretId) -> Result<Observed, ProviderError> {

@@ -13,6 +13,9 @@ use std::{
 };
 use url::form_urlencoded;
 
+/// The most that AWS reads in one call.
+const BATCH: usize = 20;
+
 /// What happens to a call in place of its answer.
 #[derive(Clone, Debug)]
 pub enum Fault {
@@ -180,6 +183,12 @@ async fn forward(seen: Seen, state: &Mutex<State>, client: &reqwest::Client) -> 
     reply
 }
 
+/// How many secrets a batch names.
+fn asked_for(body: &[u8]) -> usize {
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    body["SecretIdList"].as_array().map_or(0, Vec::len)
+}
+
 /// A failure as the query protocol has it.
 pub fn sts_fault(status: u16, code: &str) -> Reply {
     let body = format!(
@@ -219,6 +228,9 @@ impl State {
         }
         if key.ends.is_some_and(|ends| ends < SystemTime::now()) {
             return Err((400, "ExpiredTokenException", "a session that has ended"));
+        }
+        if action == "BatchGetSecretValue" && asked_for(&seen.body) > BATCH {
+            return Err((400, "ValidationException", "more secrets in a batch than AWS takes"));
         }
         if action == "AssumeRole" && self.external_id.as_ref() != form.get("ExternalId") {
             return Err((403, "AccessDenied", "another external id"));
