@@ -64,16 +64,6 @@ async fn each_answer_has_its_class_and_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_pause_that_aws_asks_for_is_passed_on() {
-    let world = World::new().await;
-    let aws = world.aws("");
-    let reply = Reply::fault(400, "ThrottlingException").header("retry-after", "7");
-    world.gate.fail("GetSecretValue", 1, Fault::Answer(reply));
-    let error = aws.read(&id("aws://app")).await.unwrap_err();
-    assert_eq!((error.kind(), error.delay()), (ErrorKind::Throttled, Some(Duration::from_secs(7))));
-}
-
-#[tokio::test]
 async fn an_endpoint_that_hangs_breaks_off_or_is_not_there_is_told_in_time() {
     let world = World::new().await;
     world.moto.create("app", &world.canary()).await;

@@ -1,7 +1,6 @@
 //! What is read is what was written, and a rotation is seen.
 
 use crate::world::{World, id, version_of};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use dso::provider::ErrorKind;
 use serde_json::json;
 
@@ -18,21 +17,6 @@ async fn a_text_is_read_with_its_version_and_a_field_of_it_by_its_name() {
     let arn = made["ARN"].as_str().unwrap();
     assert_eq!(aws.secret(&format!("aws://{arn}")).await.version, secret.version);
     assert_eq!(version_of(aws.version(&format!("aws://{arn}")).await), secret.version);
-}
-
-#[tokio::test]
-async fn binary_values_large_ones_and_odd_names_are_true_to_the_byte() {
-    let world = World::new().await;
-    let bytes: Vec<u8> = (0..=255).cycle().take(65_536).collect();
-    let body = json!({"Name": "binary", "SecretBinary": STANDARD.encode(&bytes)});
-    world.moto.call("eu-central-1", "CreateSecret", body).await;
-    let large = world.canary() + &"é\u{1}\"\\/\n\t\u{10ffff}".repeat(5000);
-    assert!(large.len() > 60_000);
-    world.moto.create("größe/ключ+x=y.z", &large).await;
-    let aws = world.aws("");
-    assert_eq!(aws.secret("aws://binary").await.value.expose(), bytes);
-    assert_eq!(aws.text("aws://größe/ключ+x=y.z").await, large);
-    version_of(aws.version("aws://größe/ключ+x=y.z").await);
 }
 
 #[tokio::test]

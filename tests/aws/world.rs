@@ -67,11 +67,16 @@ impl World {
 
     /// The same at another endpoint.
     pub fn at(&self, endpoint: &str, more: &str) -> Instance {
+        self.instance(&self.settings(endpoint, more))
+    }
+
+    /// What such an instance's table holds.
+    pub fn settings(&self, endpoint: &str, more: &str) -> String {
         let (gate, identity) = (self.gate.address(), self.identity.address());
-        self.instance(&format!(
+        format!(
             "region = 'eu-central-1'\nendpoint = '{endpoint}'\nsts_endpoint = '{gate}'\n\
              container_uri = '{identity}/credentials'\ncontainer_token_file = '/etc/dso/token'\n{more}"
-        ))
+        )
     }
 
     /// An instance at the gate, without an identity but for what `more` says.

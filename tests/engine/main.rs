@@ -5,6 +5,7 @@ mod support;
 
 mod aws;
 mod canary;
+mod hanging;
 mod harness;
 mod messages;
 mod orphans;

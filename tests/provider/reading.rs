@@ -60,24 +60,6 @@ async fn a_mount_may_have_slashes_and_names_may_be_any_text() {
 }
 
 #[tokio::test]
-async fn values_are_true_to_the_byte() {
-    let world = World::new().await;
-    let large = world.canary() + &"é\u{1}\u{7f}\"\\/\n\t\u{10ffff}".repeat(6000);
-    assert!(large.len() > 64 * 1024);
-    world
-        .bao
-        .put("secret", "odd", json!({"large": large, "empty": "", "n": 123456789012345u64, "nest": {"a": [1, null]}}))
-        .await;
-    let vault = world.vault("");
-    let secret = vault.secret("vault://secret/odd").await;
-    let field = |name: &str| secret.value.field(&name.parse().unwrap()).unwrap();
-    assert_eq!(field("large").expose(), large.as_bytes());
-    assert_eq!(field("empty").expose(), b"");
-    assert_eq!(field("n").expose(), b"123456789012345");
-    assert_eq!(field("nest").expose(), br#"{"a":[1,null]}"#);
-}
-
-#[tokio::test]
 async fn kv_version_1_is_read_and_has_no_versions() {
     let world = World::new().await;
     let canary = world.canary();

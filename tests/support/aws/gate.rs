@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
+use tokio::sync::Notify;
 use url::form_urlencoded;
 
 /// The most that AWS reads in one call.
@@ -20,6 +21,8 @@ const BATCH: usize = 20;
 #[derive(Clone, Debug)]
 pub enum Fault {
     Answer(Reply),
+    /// The server's answer, but not before [`Gate::release`].
+    Hold,
     /// No answer, as long as the client waits.
     Hang,
     /// The server's answer, cut off in the middle of its body.
@@ -52,6 +55,7 @@ struct State {
     refused: Vec<String>,
     /// How long the sessions of roles last, if other than moto's.
     life: Option<Duration>,
+    released: Arc<Notify>,
 }
 
 /// A call that came: the action, the region and the key that it was signed for.
@@ -123,6 +127,11 @@ impl Gate {
         self.state().throttled = of_ten;
     }
 
+    /// Lets one answer go that [`Fault::Hold`] holds back, now or later.
+    pub fn release(&self) {
+        self.state().released.notify_one();
+    }
+
     pub fn heal(&self) {
         self.state().faults.clear();
     }
@@ -158,6 +167,11 @@ async fn answer(seen: Seen, state: &Mutex<State>, client: &reqwest::Client) -> R
     match fault {
         Some(Fault::Answer(reply)) => return reply,
         Some(Fault::Hang) => {}
+        Some(Fault::Hold) => {
+            let (reply, released) = (forward(seen, state, client).await, Arc::clone(&lock(state).released));
+            released.notified().await;
+            return reply;
+        }
         Some(Fault::Cut) => {
             let reply = forward(seen, state, client).await;
             return Reply { cut: true, ..reply };
