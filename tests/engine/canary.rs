@@ -3,6 +3,7 @@
 
 use crate::support::{
     BUSYBOX, SOON,
+    aws::served::AwsServer,
     engine::Engine,
     local::LocalSecrets,
     own_engine::OwnEngine,
@@ -22,29 +23,90 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-const VOLUME_FILES: [&str; 4] = ["binary", "hex", "base64", "env"];
+const VOLUME_FILES: [&str; 8] = ["binary", "hex", "base64", "env", "role", "aws", "ec2", "web"];
 
-/// Three secrets that are served in three ways: a binary value, a field of a JSON object, a field of Vault's.
-struct Secrets([[u8; 32]; 3]);
+/// Secrets of every provider: a binary value and a field of a JSON object of `local`'s, a field of Vault's, and the same two of AWS's.
+struct Secrets([[u8; 32]; 5]);
+
+/// The servers of every provider that has one. A further one adds its secret to [`Secrets`], its settings, and what it knows
+/// of identities.
+struct Servers {
+    vault: VaultServer,
+    aws: AwsServer,
+    /// What of an identity a person puts into a file of `/etc/dso`: the file and its content.
+    files: Vec<(&'static str, String)>,
+}
+
+// === impl Servers ===
+
+impl Servers {
+    fn start(config: &Path) -> Self {
+        let (vault, aws) = (VaultServer::start(), AwsServer::start(config));
+        let role = vault.approle();
+        let files = vec![
+            ("vault-token", vault.token()),
+            ("secret-id", role.secret_id),
+            ("token", aws.container_token.clone()),
+            ("web-token", aws.web_token.clone()),
+        ];
+        Self { files: [files, vec![("role-id", role.role_id)]].concat(), vault, aws }
+    }
+
+    fn settings(&self) -> String {
+        let role = format!(
+            "[provider.role]\ntype = 'vault'\naddress = '{}'\nauth.method = 'approle'\n\
+             auth.role_id_file = '/etc/dso/role-id'\nauth.secret_id_file = '/etc/dso/secret-id'\n",
+            self.vault.proxy.address()
+        );
+        [self.vault.settings(), role, self.aws.settings()].concat()
+    }
+
+    fn ports(&self) -> Vec<u16> {
+        [&[self.vault.port()][..], &self.aws.ports()].concat()
+    }
+
+    /// What identities consist of, but for what is in a file: session tokens, secret keys, signatures.
+    fn identities(&self) -> Vec<String> {
+        let in_file = |text: &String| self.files.iter().any(|(_, content)| content == text);
+        let mut texts = [self.vault.proxy.tokens(), self.aws.identities()].concat();
+        texts.retain(|text| !in_file(text));
+        texts.sort();
+        texts.dedup();
+        texts
+    }
+}
 
 // === impl Secrets ===
 
 impl Secrets {
     fn new() -> Self {
-        Self([random(), random(), random()])
+        Self([(); 5].map(|()| random()))
     }
 
-    fn put(&self, local: &LocalSecrets, server: &VaultServer) {
+    fn put(&self, local: &LocalSecrets, servers: &Servers) {
         local.set("binary", self.0[0]);
         local.set("app#hex", hex(&self.0[1]));
-        server.put("app", json!({"base64": BASE64.encode(self.0[2])}));
+        servers.vault.put("app", json!({"base64": BASE64.encode(self.0[2])}));
+        servers.aws.put("binary", json!({"SecretBinary": BASE64.encode(self.0[3])}));
+        servers.aws.put("app", json!({"SecretString": json!({"hex": hex(&self.0[4])}).to_string()}));
     }
 
     /// What the volume's files hold, in the order of [`VOLUME_FILES`].
-    fn shown(&self) -> [Vec<u8>; 4] {
-        let [binary, field, vault] = &self.0;
-        let env = format!("HEX={}", hex(field));
-        [binary.to_vec(), hex(field).into(), BASE64.encode(vault).into(), env.into()]
+    fn shown(&self) -> [Vec<u8>; 8] {
+        let [binary, field, vault, aws, aws_field] = &self.0;
+        let (env, vault, aws_field) = (format!("HEX={}", hex(field)), BASE64.encode(vault), hex(aws_field));
+        let vault: Vec<u8> = vault.into();
+        let aws_field: Vec<u8> = aws_field.into();
+        [
+            binary.to_vec(),
+            hex(field).into(),
+            vault.clone(),
+            env.into(),
+            vault,
+            aws.to_vec(),
+            aws_field.clone(),
+            aws_field,
+        ]
     }
 }
 
@@ -54,44 +116,64 @@ fn a_value_is_nowhere_but_in_memory() {
     let since = SystemTime::now() - Duration::from_secs(5);
     // Whoever this test starts may dump a core as large as it likes, unless it forbids that itself.
     setrlimit(Resource::Core, Rlimit { current: None, maximum: None }).unwrap();
-    let (server, own) = (VaultServer::start(), OwnEngine::start());
-    own.forward(server.port());
+    let own = OwnEngine::start();
+    let preparation = Plugin::on(&own).set("DSO_LOG=trace");
+    let servers = Servers::start(&preparation.config_dir());
+    servers.ports().into_iter().for_each(|port| own.forward(port));
     own.load_images();
-    let (first, second, planted, token) = (Secrets::new(), Secrets::new(), random(), server.token());
-    let plugin = Plugin::on(&own)
-        .set("DSO_LOG=trace")
-        .config("dso.toml", server.settings())
-        .config("vault-token", &token)
-        .start();
+    let (first, second, planted) = (Secrets::new(), Secrets::new(), random());
+    let preparation = preparation.config("dso.toml", servers.settings());
+    let prepared = servers.files.iter().fold(preparation, |plugin, (file, content)| plugin.config(file, content));
+    let plugin = prepared.start();
     let store = LocalSecrets::in_dir(&plugin.config_dir());
     let secrets = [("first", &first), ("second", &second)].map(|(name, secrets)| secrets.0.map(|bytes| (name, bytes)));
-    let needles = Needles::new(&[secrets.concat(), vec![("planted", planted)]].concat(), &[("token", &token)]);
+    let secrets = [secrets.concat(), vec![("planted", planted)]].concat();
     let search = |ram: &[&str]| {
+        // Those of the identities that there are by now.
+        let identities = servers.identities();
+        let texts = identities.iter().map(|text| ("identity", text.as_str()));
+        let in_files = servers.files.iter().map(|(file, content)| (*file, content.as_str()));
+        let needles = Needles::new(&secrets, &texts.chain(in_files).collect::<Vec<_>>());
         let found = search(&needles, &own, &plugin, since);
         let hits = |name: &str| found.hits.get(name).cloned().unwrap_or_default();
         assert_eq!((hits("first"), hits("second")), ([].into(), [].into()), "{found:#?}");
-        // Where a person put it, and where it is found.
-        assert_eq!(hits("token"), [plugin.config_dir().join("vault-token")].into(), "{found:#?}");
+        assert_eq!(hits("identity"), [].into(), "{found:#?}");
+        for (file, _) in &servers.files {
+            // Where a person put it, and there alone.
+            assert_eq!(hits(file), [plugin.config_dir().join(file)].into(), "{found:#?}");
+        }
         let volumes: BTreeSet<PathBuf> = ram.iter().map(|volume| plugin.shown(volume)).collect();
         assert_eq!(found.ram, volumes, "the file systems in RAM that were left out");
         assert_eq!(found_cores(&plugin), Vec::<PathBuf>::new(), "cores of the plugin");
         hits("planted")
     };
 
-    first.put(&store, &server);
+    servers.aws.create("binary", json!({}));
+    servers.aws.create("app", json!({}));
+    first.put(&store, &servers);
     let volume = plugin.named("volume");
-    let options = ["file.binary=local://binary", "from=local://app", "file.base64=vault://secret/app#base64"];
-    let options = [&options[..], &["template.env=HEX={{ secret('local://app#hex') }}", "refresh=1s"]].concat();
+    let options = [
+        "file.binary=local://binary",
+        "from=local://app",
+        "file.base64=vault://secret/app#base64",
+        "template.env=HEX={{ secret('local://app#hex') }}",
+        "file.role=role://secret/app#base64",
+        "file.aws=aws://binary",
+        "file.ec2=ec2://app#hex",
+        "file.web=web://app#hex",
+        "refresh=1s",
+    ];
     let mount = plugin.mount(&volume, "/s", &options);
     let container = own.docker(&["run", "--detach", "--network=none", "--mount", &mount, BUSYBOX, "sleep", "100000"]);
     assert_eq!(read(&own, &container), first.shown());
     // That the search would find them: in the tmpfs, were it not left out, and in what the container's reader was told.
+    let needles = Needles::new(&secrets, &[]);
     let mut inside = Search::new(&needles, Path::new("/none"));
     inside.all(&plugin.shown(&volume));
     assert_eq!(inside.findings.hits["first"].len(), VOLUME_FILES.len(), "{:#?}", inside.findings);
     assert_eq!(search(&[&volume]), [].into(), "nothing is planted yet");
 
-    second.put(&store, &server);
+    second.put(&store, &servers);
     wait_for("the rotation", SOON, || read(&own, &container) == second.shown());
     own.docker(&["commit", &container, "committed"]);
     for signal in [Signal::ABORT, Signal::SEGV] {
@@ -111,7 +193,7 @@ fn a_value_is_nowhere_but_in_memory() {
 }
 
 /// What the container reads.
-fn read(engine: &Engine, container: &str) -> [Vec<u8>; 4] {
+fn read(engine: &Engine, container: &str) -> [Vec<u8>; 8] {
     VOLUME_FILES.map(|file| {
         let mut exec = engine.command();
         exec.args(["exec", container, "cat", &format!("/s/{file}")]).output().unwrap().stdout

@@ -3,4 +3,5 @@
 pub mod gate;
 pub mod identity;
 pub mod moto;
+pub mod served;
 pub mod sigv4;

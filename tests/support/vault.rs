@@ -1,7 +1,10 @@
 //! OpenBao behind a counting proxy, for tests that are not asynchronous themselves.
 
-use super::{bao::Bao, proxy::Proxy};
-use serde_json::Value;
+use super::{
+    bao::{Bao, Role},
+    proxy::Proxy,
+};
+use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
 /// Both end when this is dropped.
@@ -38,6 +41,15 @@ impl VaultServer {
     /// A token that no log of the server's has.
     pub fn token(&self) -> String {
         self.runtime.block_on(self.bao.token(&["root"], Value::Object(Default::default())))
+    }
+
+    /// An AppRole that may read what is in `secret`.
+    pub fn approle(&self) -> Role {
+        let policy = r#"path "secret/*" { capabilities = ["read"] }"#;
+        self.runtime.block_on(async {
+            self.bao.policy("reads", policy).await;
+            self.bao.approle("approle", "dso", json!({"token_policies": "reads"})).await
+        })
     }
 
     /// The port of the proxy on 127.0.0.1.

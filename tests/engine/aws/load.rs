@@ -4,7 +4,7 @@ use super::world::World;
 use crate::support::{PATIENCE, SOON, wait_for};
 use serde_json::{Value, json};
 use std::{
-    env, fs,
+    env, fs, thread,
     time::{Duration, SystemTime},
 };
 use tokio::time::{Instant, sleep_until};
@@ -13,6 +13,8 @@ const VOLUMES: usize = 1_000;
 const SECRETS: usize = 200;
 /// `ListSecrets` tells of a hundred secrets at a time.
 const PAGES: usize = SECRETS / 100;
+/// How many volumes are mounted at a time.
+const AT_ONCE: usize = 4;
 const INTERVAL: Duration = Duration::from_secs(2);
 
 fn secret(n: usize) -> String {
@@ -35,10 +37,17 @@ async fn two_hundred_secrets_on_a_thousand_volumes_are_two_calls_an_interval_and
     }
     let volume = |n: usize| world.plugin.named(&format!("v{n}"));
     let shown = |n: usize| fs::read_to_string(world.plugin.shown(&volume(n)).join("value")).unwrap();
-    for n in 0..VOLUMES {
-        world.mount(&volume(n), json!({"file.value": format!("aws://{}", secret(n % SECRETS))}));
-        assert_eq!(shown(n), "first");
-    }
+    thread::scope(|scope| {
+        for first in 0..AT_ONCE {
+            let (world, volume) = (&world, &volume);
+            scope.spawn(move || {
+                for n in (first..VOLUMES).step_by(AT_ONCE) {
+                    world.mount(&volume(n), json!({"file.value": format!("aws://{}", secret(n % SECRETS))}));
+                }
+            });
+        }
+    });
+    assert!((0..VOLUMES).all(|n| shown(n) == "first"));
     let mounting = calls(&world);
     assert_eq!((mounting[2], mounting[3]), (SECRETS, 0), "one read of each secret: {mounting:?}");
     assert!(mounting[1] <= VOLUMES - SECRETS, "at most a check for each further mount: {mounting:?}");

@@ -53,6 +53,7 @@ struct State {
     external_id: Option<String>,
     web_token: Option<String>,
     refused: Vec<String>,
+    signatures: Vec<String>,
     /// How long the sessions of roles last, if other than moto's.
     life: Option<Duration>,
     released: Arc<Notify>,
@@ -98,6 +99,11 @@ impl Gate {
     pub fn secrets(&self) -> Vec<String> {
         let state = self.state();
         state.keys.values().flat_map(|key| [Some(key.secret.clone()), key.session.clone()]).flatten().collect()
+    }
+
+    /// Every signature that came.
+    pub fn signatures(&self) -> Vec<String> {
+        self.state().signatures.clone()
     }
 
     pub fn calls(&self) -> Vec<Call> {
@@ -229,6 +235,7 @@ impl State {
             return right.then_some(()).ok_or((400, "InvalidIdentityToken", "another web identity token"));
         }
         let signed = Signed::of(seen).map_err(|why| (400, "MissingAuthenticationTokenException", why))?;
+        self.signatures.push(signed.signature.clone());
         self.calls.push(Call { action: action.into(), region: signed.region.clone(), key: signed.access_key.clone() });
         let service = if seen.header("x-amz-target").is_some() { "secretsmanager" } else { "sts" };
         if signed.service != service {

@@ -16,7 +16,7 @@ pub struct Signed {
     pub service: String,
     date: String,
     headers: Vec<String>,
-    signature: String,
+    pub signature: String,
 }
 
 // === impl Signed ===
