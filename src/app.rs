@@ -15,8 +15,11 @@ use crate::{
     volume::Store,
 };
 use instances::Instances;
-use std::{io, path::PathBuf, sync::Arc};
-use tokio::{sync::mpsc, time::timeout};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where things are; the defaults are those of the plugin's root file system.
@@ -39,7 +42,7 @@ pub async fn run(places: Places) -> io::Result<()> {
     // Before anything else: the engine gives a plugin that does not listen little time.
     let listener = api::bind(&places.socket)?;
     let tasks = TaskTracker::new();
-    let (ready, driver) = tokio::sync::watch::channel(None);
+    let (ready, driver) = watch::channel(None);
     let context = api::Context { driver, tasks: tasks.clone() };
     let server = tasks.spawn(api::serve(listener, context, cancel.clone()));
 
@@ -64,9 +67,9 @@ async fn start(places: &Places, tasks: &TaskTracker, cancel: &CancellationToken)
     }
     let cache = Arc::new(Cache::new(instances::first(&config, &places.host)));
     let (pushes, pushed) = mpsc::unbounded_channel();
-    let rotation = config.rotation.clone();
-    let refresh = config.refresh;
+    let (refresh, rotation) = (config.refresh, config.rotation.clone());
     let instances = Instances::new(config, faults, cache.clone(), pushes, tasks.clone(), cancel.clone());
+    let settings = instances.settings();
     tasks.spawn(instances.follow(places.host.clone()));
     let (events, told) = mpsc::unbounded_channel();
     let mounter = Tmpfs::new(&places.private, places.data.join("volumes"))?;
@@ -82,15 +85,40 @@ async fn start(places: &Places, tasks: &TaskTracker, cancel: &CancellationToken)
     driver.start().await?;
     let runtime: Arc<dyn ContainerRuntime> = Arc::new(Engine::at(&places.engine));
     let table = Arc::new(Table::default());
-    let (policy, faults) = Policy::parse(rotation);
+    let (policy, faults) = Policy::parse(rotation.clone());
     if !faults.is_empty() {
         tracing::error!(%faults, "settings are left out");
     }
     let journal = places.data.join("journal");
     let rollouts = Rollouts::new(driver.clone(), runtime.clone(), policy, table.clone(), journal)?;
     let rollouts = Arc::new(rollouts);
+    let followed = rollouts.clone();
     let parts = reconcile::Parts { driver: driver.clone(), runtime, rollouts, table };
     let sources = reconcile::Sources { driver: told, pushes: pushed };
     tasks.spawn(reconcile::run(parts, sources, cancel.clone()));
+    tasks.spawn(follow(settings, (refresh, rotation), driver.clone(), followed, cancel.clone()));
     Ok(driver)
+}
+
+/// Hands on what of the settings holds for more than providers, whenever it is another than what is in use.
+async fn follow(
+    mut settings: watch::Receiver<Config>,
+    (mut refresh, mut rotation): (Duration, toml::Table),
+    driver: Arc<Driver>,
+    rollouts: Arc<Rollouts>,
+    cancel: CancellationToken,
+) {
+    loop {
+        let now = settings.borrow_and_update().clone();
+        if now.refresh != refresh {
+            driver.set_refresh(now.refresh);
+        }
+        if now.rotation != rotation {
+            // Its faults are told by who read the file.
+            rollouts.set_policy(Policy::parse(now.rotation.clone()).0);
+        }
+        (refresh, rotation) = (now.refresh, now.rotation);
+        // They end with who reads the file.
+        let Some(Ok(())) = cancel.run_until_cancelled(settings.changed()).await else { return };
+    }
 }

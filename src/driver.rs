@@ -66,7 +66,7 @@ pub struct Parts {
     pub store: Store,
     pub cache: Arc<Cache>,
     pub mounter: Arc<dyn Mounter>,
-    /// How often versions are checked where a volume does not say.
+    /// How often versions are checked where a volume does not say, until [`Driver::set_refresh`].
     pub refresh: Duration,
     /// Identifies the machine's boot: mounts do not outlive it.
     pub boot: String,
@@ -140,11 +140,12 @@ struct Live {
 
 impl Driver {
     pub fn new(parts: Parts) -> Arc<Self> {
+        let users = users::Users::new(parts.refresh);
         Arc::new(Self {
             parts,
             volumes: Mutex::default(),
             creating: AsyncMutex::default(),
-            users: users::Users::default(),
+            users,
             engine: Mutex::default(),
             looking: Arc::default(),
         })
@@ -250,6 +251,15 @@ impl Driver {
         self.parts.cache.registry().refused()
     }
 
+    /// How often versions are checked from now on, where a volume does not say.
+    pub fn set_refresh(&self, refresh: Duration) {
+        self.users.set_refresh(refresh);
+        for volume in lock(&self.volumes).values().filter(|volume| volume.is_live()) {
+            // Its next check may be due sooner, or be the first one.
+            self.tell(Event::Joined(volume.name.clone()));
+        }
+    }
+
     fn parse(&self, options: &Options) -> Result<VolumeSpec, Faults> {
         let (spec, mut faults) = VolumeSpec::read(options);
         for id in spec.secrets() {
@@ -274,7 +284,7 @@ impl Driver {
 
     /// How often the secrets of `spec` are checked; `None` for never.
     fn interval(&self, spec: &VolumeSpec) -> Option<Duration> {
-        Some(spec.refresh.unwrap_or(self.parts.refresh)).filter(|interval| !interval.is_zero())
+        self.users.interval_of(spec.refresh)
     }
 
     fn tell(&self, event: Event) {

@@ -5,9 +5,7 @@
 //!   error of whoever needs what it would have added.
 //! - An instance whose settings stay the same keeps its token and what it has learned; containers notice nothing.
 //! - Where the settings in use have faults themselves, a file that has some left is taken if nothing is lost by it.
-//!
-//! # Caveats
-//! `refresh` and `[rotation]` hold from the plugin's start: a change of theirs waits for the next one, which the log says.
+//! - `refresh` and `[rotation]` are told to whoever needs them by [`Instances::settings`], together with the instances.
 
 use crate::{
     config::{self, Config},
@@ -19,7 +17,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch as latest},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -40,6 +38,7 @@ pub struct Instances {
     cancel: CancellationToken,
     /// What ends the work of each.
     running: BTreeMap<String, CancellationToken>,
+    settings: latest::Sender<Config>,
 }
 
 /// The registry that a plugin starts with: the instances whose settings are in order. References to the others are refused
@@ -81,11 +80,17 @@ impl Instances {
             tracing::error!(provider = name, %faults, "this provider is left out");
         }
         let faults = all_faults(faults, &registry, &config);
-        let mut this = Self { config, faults, cache, pushes, tasks, cancel, running: BTreeMap::new() };
+        let (running, settings) = (BTreeMap::new(), latest::Sender::new(config.clone()));
+        let mut this = Self { config, faults, cache, pushes, tasks, cancel, running, settings };
         for (name, _) in registry.iter() {
             this.start(name);
         }
         this
+    }
+
+    /// The settings in use, now and whenever others take their place.
+    pub fn settings(&self) -> latest::Receiver<Config> {
+        self.settings.subscribe()
     }
 
     /// Takes every change of the file into use, until the plugin ends.
@@ -137,10 +142,9 @@ impl Instances {
             tracing::error!(%faults, "settings are left out");
         }
         if (config.refresh, &config.rotation) != (self.config.refresh, &self.config.rotation) {
-            tracing::warn!(
-                "`refresh` and [rotation] of /etc/dso/dso.toml take effect when the plugin is enabled again"
-            );
+            tracing::info!("`refresh` or [rotation] of /etc/dso/dso.toml has changed");
         }
+        self.settings.send_replace(config.clone());
         (self.config, self.faults) = (config, faults);
         self.replace(registry, &before);
     }
@@ -195,6 +199,7 @@ mod tests {
         dir: tempfile::TempDir,
         cache: Arc<Cache>,
         pushed: mpsc::UnboundedReceiver<String>,
+        settings: latest::Receiver<Config>,
         cancel: CancellationToken,
         tasks: TaskTracker,
     }
@@ -212,8 +217,9 @@ mod tests {
             let (pushes, pushed) = mpsc::unbounded_channel();
             let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
             let instances = Instances::new(config, faults, cache.clone(), pushes, tasks.clone(), cancel.clone());
+            let settings = instances.settings();
             tasks.spawn(instances.follow(host));
-            Self { dir, cache, pushed, cancel, tasks }
+            Self { dir, cache, pushed, settings, cancel, tasks }
         }
 
         fn write(&self, text: &str) {
@@ -298,6 +304,20 @@ mod tests {
         world.write(SOUND);
         world.until("mended", |registry| registry.refused().is_none()).await;
         assert!(Arc::ptr_eq(&eu, &world.get("eu").unwrap()));
+        world.end().await;
+    }
+
+    #[tokio::test]
+    async fn how_often_and_what_for_is_told_when_the_file_says_otherwise_and_not_while_it_has_a_fault() {
+        let mut world = World::start(SOUND);
+        assert_eq!(world.settings.borrow_and_update().refresh, Duration::from_secs(30));
+        world.write(&format!("refresh = '5s'\n{SOUND}[rotation]\nparalel = 2\n"));
+        world.until("refused", |registry| registry.refused().is_some()).await;
+        assert!(!world.settings.has_changed().unwrap());
+        world.write(&format!("refresh = '5s'\n{SOUND}[rotation]\nparallel = 2\n"));
+        timeout(Duration::from_secs(20), world.settings.changed()).await.unwrap().unwrap();
+        let now = world.settings.borrow().clone();
+        assert_eq!((now.refresh, now.rotation), (Duration::from_secs(5), "parallel = 2".parse().unwrap()));
         world.end().await;
     }
 

@@ -241,7 +241,7 @@ impl Driver {
         let (generation, anew) = made.await?;
         work.record.generation = generation;
         work.filled = Some(Instant::now());
-        self.users.add(&volume.name, spec.secrets(), self.interval(spec));
+        self.users.add(&volume.name, spec.secrets(), spec.refresh);
         let mut seen = lock(&volume.seen);
         seen.error = None;
         seen.live = live(volume);

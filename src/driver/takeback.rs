@@ -143,7 +143,7 @@ impl Driver {
 
     /// Notes that the volume shows what an earlier process has made.
     pub(super) fn took_over(&self, volume: &Arc<Volume>, work: &mut Work, spec: &VolumeSpec) {
-        self.users.add(&volume.name, spec.secrets(), self.interval(spec));
+        self.users.add(&volume.name, spec.secrets(), spec.refresh);
         let live = mount::live(volume);
         work.record.generation = live.as_ref().map_or(0, |live| live.generation);
         let mut seen = lock(&volume.seen);

@@ -282,6 +282,30 @@ async fn refresh_never_means_never() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_refresh_holds_for_what_is_mounted_where_the_volume_does_not_say() {
+    let mut bench = Bench::new().await;
+    bench.provider.put("app", "1", b"x");
+    bench.provider.put("own", "1", b"x");
+    bench.volume("plain", &[("file.x", "p://app")]).await;
+    bench.volume("own", &[("file.x", "p://own"), ("refresh", "20s")]).await;
+    let delay = |bench: &Bench, name: &str| {
+        let due = bench.driver.checks(&name.parse().unwrap(), Wanted::AsPlanned);
+        due.first().map(|(_, delay)| delay.as_secs_f64().ceil() as u64)
+    };
+    bench.driver.set_refresh(Duration::ZERO);
+    for name in ["plain", "own"] {
+        bench.mount(name, "a").await.unwrap();
+    }
+    assert_eq!(delay(&bench, "plain"), None, "never");
+    while bench.told.try_recv().is_ok() {}
+    bench.driver.set_refresh(Duration::from_secs(5));
+    assert_eq!(bench.told.try_recv(), Ok(Event::Joined("own".parse().unwrap())));
+    assert_eq!(bench.told.try_recv(), Ok(Event::Joined("plain".parse().unwrap())), "it is looked at now");
+    assert_eq!(delay(&bench, "plain"), Some(5));
+    assert!(delay(&bench, "own").is_some_and(|delay| delay > 5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mounted_volume_cannot_be_removed_or_given_other_options() {
     let bench = Bench::new().await;
     bench.provider.put("app", "1", b"x");

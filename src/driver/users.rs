@@ -9,12 +9,15 @@ use std::{
 };
 
 /// The secrets that mounted volumes use.
-#[derive(Default)]
-pub struct Users(Mutex<HashMap<Arc<SecretId>, Use>>);
+pub struct Users {
+    uses: Mutex<HashMap<Arc<SecretId>, Use>>,
+    /// How often a secret is checked where a volume does not say; zero for never.
+    refresh: Mutex<Duration>,
+}
 
 #[derive(Default)]
 struct Use {
-    /// How often each volume wants it checked; `None` for never.
+    /// How often each volume wants it checked, if it says so.
     volumes: BTreeMap<VolumeName, Option<Duration>>,
     next: Option<SystemTime>,
     /// The check that it is a part of.
@@ -24,20 +27,34 @@ struct Use {
 // === impl Users ===
 
 impl Users {
+    pub fn new(refresh: Duration) -> Self {
+        Self { uses: Mutex::default(), refresh: Mutex::new(refresh) }
+    }
+
+    pub fn set_refresh(&self, refresh: Duration) {
+        *lock(&self.refresh) = refresh;
+    }
+
+    /// `refresh` is how often the volume wants its secrets checked, if it says so.
     pub fn add(
         &self,
         volume: &VolumeName,
         secrets: impl IntoIterator<Item = Arc<SecretId>>,
-        interval: Option<Duration>,
+        refresh: Option<Duration>,
     ) {
-        let mut uses = lock(&self.0);
+        let mut uses = lock(&self.uses);
         for id in secrets {
-            uses.entry(id).or_default().volumes.insert(volume.clone(), interval);
+            uses.entry(id).or_default().volumes.insert(volume.clone(), refresh);
         }
     }
 
+    /// The interval of a volume that says this; `None` for never.
+    pub fn interval_of(&self, refresh: Option<Duration>) -> Option<Duration> {
+        Some(refresh.unwrap_or_else(|| *lock(&self.refresh))).filter(|interval| !interval.is_zero())
+    }
+
     pub fn remove(&self, volume: &VolumeName, secrets: impl IntoIterator<Item = Arc<SecretId>>) {
-        let mut uses = lock(&self.0);
+        let mut uses = lock(&self.uses);
         for id in secrets {
             if let Some(found) = uses.get_mut(&id) {
                 found.volumes.remove(volume);
@@ -50,35 +67,35 @@ impl Users {
 
     /// How often the secret is to be checked: as often as the most demanding of its volumes wants.
     pub fn interval(&self, id: &Arc<SecretId>) -> Option<Duration> {
-        lock(&self.0).get(id)?.volumes.values().flatten().min().copied()
+        lock(&self.uses).get(id)?.volumes.values().filter_map(|refresh| self.interval_of(*refresh)).min()
     }
 
     /// The volumes that want to follow the secret's changes.
     pub fn followers(&self, id: &Arc<SecretId>) -> Vec<VolumeName> {
-        let uses = lock(&self.0);
+        let uses = lock(&self.uses);
         let volumes = uses.get(id).into_iter().flat_map(|found| &found.volumes);
-        volumes.filter(|(_, interval)| interval.is_some()).map(|(volume, _)| volume.clone()).collect()
+        volumes.filter(|(_, refresh)| self.interval_of(**refresh).is_some()).map(|(volume, _)| volume.clone()).collect()
     }
 
     /// Secrets in use for which `wanted` holds.
     pub fn secrets(&self, wanted: impl Fn(&SecretId) -> bool) -> Vec<Arc<SecretId>> {
-        lock(&self.0).keys().filter(|id| wanted(id)).cloned().collect()
+        lock(&self.uses).keys().filter(|id| wanted(id)).cloned().collect()
     }
 
     pub fn contains(&self, id: &SecretId) -> bool {
-        lock(&self.0).contains_key(id)
+        lock(&self.uses).contains_key(id)
     }
 
     /// Notes which check the secret is a part of.
     pub fn plan(&self, id: &Arc<SecretId>, key: &CheckKey) {
-        if let Some(found) = lock(&self.0).get_mut(id).filter(|found| found.key.as_ref() != Some(key)) {
+        if let Some(found) = lock(&self.uses).get_mut(id).filter(|found| found.key.as_ref() != Some(key)) {
             found.key = Some(key.clone());
         }
     }
 
     /// The secrets that are a part of the check by `key`.
     pub fn planned(&self, key: &CheckKey) -> Vec<Arc<SecretId>> {
-        let uses = lock(&self.0);
+        let uses = lock(&self.uses);
         let is_planned = |found: &Use| found.key.as_ref() == Some(key);
         match key {
             CheckKey::One(id) => {
@@ -91,12 +108,12 @@ impl Users {
     }
 
     pub fn set_next(&self, id: &Arc<SecretId>, next: SystemTime) {
-        if let Some(found) = lock(&self.0).get_mut(id) {
+        if let Some(found) = lock(&self.uses).get_mut(id) {
             found.next = Some(next);
         }
     }
 
     pub fn next(&self, id: &Arc<SecretId>) -> Option<SystemTime> {
-        lock(&self.0).get(id)?.next
+        lock(&self.uses).get(id)?.next
     }
 }

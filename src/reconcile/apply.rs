@@ -100,7 +100,7 @@ impl Run<'_> {
             Way::Beside => Step::Creating,
             Way::InPlace(_) => Step::Stopping,
         };
-        let window = self.on.policy.restart_window;
+        let window = self.policy.restart_window;
         self.write_log(|log| {
             if !is_new && entry.restarts() {
                 log.count_restart(&entry.name, now, window);
@@ -183,7 +183,7 @@ impl Run<'_> {
     /// Waits until the container with this ID is well, or it is too late.
     pub async fn verify(&self, entry: &Entry, id: &str, mut baseline: Baseline) -> Result<(), Stop> {
         let deadline = (Instant::now() + entry.verify_timeout).min(self.deadline);
-        let settle = self.on.policy.settle.min(entry.verify_timeout);
+        let settle = self.policy.settle.min(entry.verify_timeout);
         let (mut pause, mut since, mut stopped) = (POLL.0, Instant::now(), None);
         loop {
             let Some(seen) = self.inspect(id).await? else { return Err(Stop::Left("it is gone".into())) };

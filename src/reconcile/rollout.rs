@@ -57,7 +57,7 @@ const UNHEARD: Duration = Duration::from_secs(2);
 pub struct Rollouts {
     pub(super) driver: Arc<Driver>,
     pub(super) runtime: Arc<dyn ContainerRuntime>,
-    pub(super) policy: Policy,
+    policy: Mutex<Arc<Policy>>,
     pub(super) journal: Journal,
     pub(super) names: Names,
     table: Arc<Table>,
@@ -84,7 +84,7 @@ impl Rollouts {
         dir: impl Into<PathBuf>,
     ) -> io::Result<Self> {
         let (journal, names, driven) = (Journal::open(dir)?, Names::default(), Mutex::default());
-        let gone = Mutex::default();
+        let (gone, policy) = (Mutex::default(), Mutex::new(Arc::new(policy)));
         for log in journal.all() {
             if driver.has(&log.volume) || journal.is_open(&log.volume) {
                 report::recall(&driver, &log);
@@ -94,6 +94,15 @@ impl Rollouts {
             }
         }
         Ok(Self { driver, runtime, policy, journal, names, table, driven, gone, clock: Arc::new(SystemTime::now) })
+    }
+
+    /// What holds from now on, also for what has begun.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        self.policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Volumes of which an earlier process, or this one, has begun something that is not ended: to be reconciled at a start.
@@ -114,7 +123,7 @@ impl Rollouts {
 
     /// What a change of the volume does to the container, and what is wrong with its labels.
     pub fn describe(&self, volume: &VolumeName, container: &Container) -> (OnRotate, Option<String>) {
-        let wish = self.policy.wish(self.driver.on_rotate(volume).as_ref(), container);
+        let wish = self.policy().wish(self.driver.on_rotate(volume).as_ref(), container);
         (wish.action, wish.fault)
     }
 
@@ -152,7 +161,8 @@ impl Rollouts {
     /// that no container is known to have: one has begun, and the engine's word of it is on its way.
     fn concerns(&self, volume: &VolumeName) -> bool {
         let option = self.driver.on_rotate(volume);
-        let acted_on = |container: &Container| self.policy.wish(option.as_ref(), container).action != OnRotate::None;
+        let policy = self.policy();
+        let acted_on = |container: &Container| policy.wish(option.as_ref(), container).action != OnRotate::None;
         !self.table.is_complete()
             || self.driver.mounts_within(volume, UNHEARD) as usize > self.table.mounts(volume.as_str())
             || self.table.any(volume.as_str(), acted_on)
@@ -234,12 +244,12 @@ impl Rollouts {
     }
 
     pub(super) fn plan(&self, volume: &VolumeName, containers: &[Container], fresh: SystemTime) -> Plan {
-        plan::plan(&self.policy, self.driver.on_rotate(volume).as_ref(), containers, volume, fresh)
+        plan::plan(&self.policy(), self.driver.on_rotate(volume).as_ref(), containers, volume, fresh)
     }
 
     /// How long until a container may be restarted again.
     pub(super) fn budget_wait(&self, name: &str) -> Option<Duration> {
-        let (history, policy) = (self.journal.restarts_of(name), &self.policy);
+        let (history, policy) = (self.journal.restarts_of(name), self.policy());
         budget::wait(history, policy.restart_budget, policy.restart_window, self.now())
     }
 

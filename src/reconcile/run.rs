@@ -2,7 +2,7 @@
 
 use super::{
     journal::{Course, Entry, Log, Rollout, Step, Trial},
-    policy::OnFailure,
+    policy::{OnFailure, Policy},
     report,
     rollout::{Action, Rollouts},
 };
@@ -12,7 +12,7 @@ use crate::{
     volume::VolumeName,
 };
 use futures_util::{StreamExt, stream};
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{
     sync::Mutex as AsyncMutex,
@@ -38,6 +38,8 @@ pub enum Pause {
 pub(super) struct Run<'a> {
     pub on: &'a Rollouts,
     pub volume: &'a VolumeName,
+    /// As it was when this began, whatever the settings say meanwhile.
+    pub policy: Arc<Policy>,
     /// Entries are written one at a time.
     writing: AsyncMutex<()>,
     /// When it has taken too long.
@@ -61,9 +63,9 @@ impl<'a> Run<'a> {
             };
             on.driver.keep(volume).await?;
             let is_found = on.is_found(&rollout.id);
-            let deadline = Instant::now() + on.policy.limit;
-            let run =
-                Self { on, volume, writing: AsyncMutex::default(), deadline, course: rollout.course.clone(), is_found };
+            let (policy, course) = (on.policy(), rollout.course.clone());
+            let deadline = Instant::now() + policy.limit;
+            let run = Self { on, volume, policy, writing: AsyncMutex::default(), deadline, course, is_found };
             match &rollout.course {
                 Course::Forward => {
                     run.forward().await?;
@@ -116,7 +118,7 @@ impl<'a> Run<'a> {
 
     /// Each of `indices`, some at a time; none is begun once the files are condemned or it has taken too long.
     async fn each(&self, indices: Vec<usize>) -> Result<(), Pause> {
-        let parallel = self.on.policy.parallel as usize;
+        let parallel = self.policy.parallel as usize;
         let one = |index: usize| async move {
             let forward =
                 self.course == Course::Forward && self.see(|rollout| rollout.entries[index].step == Step::Waiting);
@@ -152,7 +154,7 @@ impl<'a> Run<'a> {
             return Some(Course::Keeping(why(first)));
         }
         let left = entries.iter().filter(|entry| entry.step == Step::Waiting && entry.judges).count();
-        let limit = humantime::format_duration(self.on.policy.limit);
+        let limit = humantime::format_duration(self.policy.limit);
         (left > 0).then(|| Course::Reverting(format!("{left} container(s) could not be told within {limit}")))
     }
 
@@ -274,7 +276,7 @@ impl<'a> Run<'a> {
     }
 
     pub fn too_long(&self) -> RuntimeError {
-        RuntimeError::TimedOut { doing: "the rollout".into(), seconds: self.on.policy.limit.as_secs() }
+        RuntimeError::TimedOut { doing: "the rollout".into(), seconds: self.policy.limit.as_secs() }
     }
 
     pub fn is_forward(&self) -> bool {

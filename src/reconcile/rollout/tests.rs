@@ -70,7 +70,7 @@ impl World {
     /// The process is gone, and another begins, which may die too.
     async fn restart(self, gate: Arc<Gate>) -> Self {
         let Self { bench, engine, rollouts, journal, .. } = self;
-        let policy = rollouts.policy.clone();
+        let policy = Policy::clone(&rollouts.policy());
         drop(rollouts);
         Self::over(bench.restart().await, engine, journal, policy, gate)
     }
@@ -140,6 +140,19 @@ async fn a_volume_that_no_container_is_told_of_costs_no_write_and_no_call() {
     assert_eq!(world.bench.driver.shown(&volume()).unwrap().base, None, "it is committed");
     assert_eq!(world.bench.status(VOLUME).last_rotation.unwrap().result, "published");
     assert_eq!(std::fs::read_dir(world.journal.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_policy_holds_from_the_next_change_on() {
+    let world = World::new().await;
+    world.engine.run("web", "none", CHECKED);
+    world.engine.edit("web", |container| container.labels.clear());
+    world.settle().await;
+    assert_eq!(world.rotate("2", "good 2").await, Action::Done);
+    assert_eq!(world.calls("restart"), 0, "{:?}", world.gate.passed());
+    world.rollouts.set_policy(Policy { on_rotate: OnRotate::Restart, ..Policy::default() });
+    world.rotate("3", "good 3").await;
+    assert_eq!(world.calls("restart"), 1, "{:?}", world.gate.passed());
 }
 
 #[tokio::test(start_paused = true)]

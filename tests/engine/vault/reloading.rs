@@ -32,6 +32,44 @@ fn settings(world: &World) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_interval_and_another_action_hold_for_containers_that_run() {
+    let world = World::with("", |plugin| plugin).await;
+    let settings = |refresh: &str, rotation: &str| {
+        let vault = instance("vault", world.proxy.address(), "");
+        format!("refresh = '{refresh}'\n{vault}[rotation]\n{rotation}\n")
+    };
+    world.bao.put("secret", "app", json!({"password": "first"})).await;
+    // The file goes before DSO_REFRESH.
+    world.write("dso.toml", settings("0", ""));
+    let ticks = || world.proxy.count("*", "metadata/clock");
+    wait_for("the settings", SOON, || world.plugin.log().contains("`refresh` or [rotation]"));
+    world.volume("v", &["from=vault://secret/app"]);
+    let container = world.keep("v");
+    let pid = || world.plugin.engine().json(&["inspect", &container], ".State.Pid");
+    let first = (pid(), world.plugin.pid());
+    world.bao.put("secret", "app", json!({"password": "second"})).await;
+    // One that says by itself how often it wants to be looked at is the clock.
+    world.bao.put("secret", "clock/app", json!({"password": "x"})).await;
+    world.volume("clock", &["from=vault://secret/clock/app", "refresh=1s"]);
+    world.keep("clock");
+    let before = ticks();
+    wait_for("three intervals", SOON, || ticks() >= before + 3);
+    assert_eq!(world.proxy.count("*", "metadata/app"), 0, "nobody looks");
+    assert_eq!(world.read("v", "password"), "first");
+
+    world.write("dso.toml", settings("1s", "on_rotate = 'none'"));
+    world.wait_for_file("v", "password", "second");
+    assert_eq!(pid(), first.0, "and nothing is done to it");
+
+    world.write("dso.toml", settings("1s", "on_rotate = 'restart'"));
+    wait_for("the settings", SOON, || world.plugin.log().matches("`refresh` or [rotation]").count() >= 3);
+    world.bao.put("secret", "app", json!({"password": "third"})).await;
+    wait_for("the container's new process", SOON, || pid() != first.0 && pid() != 0);
+    world.wait_for_file("v", "password", "third");
+    assert_eq!(world.plugin.pid(), first.1, "in one process");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_server_and_another_token_are_used_while_containers_run() {
     let world = World::start().await;
     let other = Bao::start().await;
