@@ -9,7 +9,7 @@ use dso::{
     secret::{Secret, SecretId},
 };
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// So many secrets, each with its name as its value, and their references.
 async fn secrets(world: &World, count: usize) -> Vec<Arc<SecretId>> {
@@ -167,4 +167,26 @@ async fn a_mount_of_many_secrets_and_a_check_that_finds_many_changed_are_batches
     cache.check(&ids).await;
     assert_eq!((calls(&world), world.gate.calls().len()), ((2, 0), 2));
     assert_eq!(cache.current(&ids[7]).await.unwrap().value.expose(), b"newer");
+}
+
+#[tokio::test]
+async fn the_documented_policy_allows_every_call_that_is_made_and_no_other() {
+    let page = include_str!("../../docs/providers.md");
+    let (_, aws) = page.split_once("\n## `aws`").unwrap();
+    let (_, policy) = aws.split_once("### What the policy needs\n\n```json\n").unwrap();
+    let policy: Value = serde_json::from_str(policy.split_once("```").unwrap().0).unwrap();
+    let statements = policy["Statement"].as_array().unwrap().iter();
+    let allowed: BTreeSet<_> = statements.map(|statement| statement["Action"].as_str().unwrap().to_owned()).collect();
+
+    let world = World::new().await;
+    let ids = secrets(&world, 3).await;
+    let cache = Arc::new(Cache::new(Registry::of([("aws".to_owned(), world.aws("").provider())])));
+    cache.get_all(ids.clone(), Duration::ZERO).await;
+    cache.check(&ids).await;
+    for lone in &ids[..2] {
+        world.moto.put(lone.path(), "new").await;
+        cache.get(lone, Duration::ZERO).await.unwrap();
+    }
+    let made = world.gate.calls().into_iter().map(|call| format!("secretsmanager:{}", call.action));
+    assert_eq!(made.collect::<BTreeSet<_>>(), allowed);
 }

@@ -4,7 +4,7 @@ use crate::{
     support::bao::eventually,
     world::{Fault, PATIENT, World, json_of},
 };
-use dso::provider::ErrorKind;
+use dso::provider::{ErrorKind, ProviderError};
 use serde_json::json;
 use std::{
     sync::{
@@ -32,6 +32,14 @@ pub async fn what_is_missing_is_told_by_a_read_and_by_a_check(world: &impl World
         assert!(error.to_string().contains(name), "it is named: {error}");
         let error = provider.versions(&[world.id(name)]).await.remove(0).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    }
+    // Also among others.
+    let ids = ["ap", "none", "app", "app2"].map(|name| world.id(name));
+    let checked: Vec<_> = provider.versions(&ids).await.into_iter().map(|found| found.err()).collect();
+    let read: Vec<_> = provider.read_many(&ids).await.into_iter().map(|found| found.err()).collect();
+    for found in [checked, read] {
+        let kinds: Vec<_> = found.iter().map(|error| error.as_ref().map(ProviderError::kind)).collect();
+        assert_eq!(kinds, [Some(ErrorKind::NotFound), Some(ErrorKind::NotFound), None, Some(ErrorKind::NotFound)]);
     }
 }
 
