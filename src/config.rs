@@ -11,8 +11,12 @@ const REFRESH_DEFAULT: Duration = Duration::from_secs(30);
 const FILE: &str = "dso.toml";
 
 /// Settings that stand for keys of the provider instance that has its type's name, as the provider's own tools name
-/// them. The first one makes the instance, unless the file does.
-const ENVIRONMENT: [(&str, &[(&str, &str)]); 2] = [("aws", &AWS), ("vault", &VAULT)];
+/// them. An instance that cannot be without its first one is made by that, unless the file does.
+const ENVIRONMENT: [(&str, bool, Variables); 3] =
+    [("aws", true, &AWS), ("azure", false, &AZURE), ("vault", true, &VAULT)];
+
+/// Each variable, and the key that it stands for.
+type Variables = &'static [(&'static str, &'static str)];
 
 const AWS: [(&str, &str); 12] = [
     ("AWS_REGION", "region"),
@@ -27,6 +31,17 @@ const AWS: [(&str, &str); 12] = [
     ("AWS_CONFIG_FILE", "config_file"),
     ("AWS_SHARED_CREDENTIALS_FILE", "credentials_file"),
     ("AWS_CA_BUNDLE", "ca_file"),
+];
+
+const AZURE: [(&str, &str); 8] = [
+    ("AZURE_CLIENT_ID", "auth.client_id"),
+    ("AZURE_TENANT_ID", "auth.tenant_id"),
+    ("AZURE_FEDERATED_TOKEN_FILE", "auth.token_file"),
+    ("AZURE_CLIENT_CERTIFICATE_PATH", "auth.certificate_file"),
+    ("AZURE_AUTHORITY_HOST", "authority_host"),
+    ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "auth.metadata_endpoint"),
+    ("IDENTITY_ENDPOINT", "auth.identity_endpoint"),
+    ("IDENTITY_HEADER", "auth.identity_header"),
 ];
 
 const VAULT: [(&str, &str); 4] = [
@@ -109,8 +124,8 @@ impl Config {
         let mut providers = from_environment(env);
         let own = take_providers(&mut table, faults);
         let rotation = take_rotation(&mut table, faults);
-        for (name, settings) in ENVIRONMENT {
-            if env(settings[0].0).is_none() && !own.contains_key(name) {
+        for (name, needs_first, settings) in ENVIRONMENT {
+            if needs_first && env(settings[0].0).is_none() && !own.contains_key(name) {
                 providers.remove(name);
             }
         }
@@ -147,18 +162,18 @@ fn read(file: &PathBuf) -> Result<Table, String> {
     }
 }
 
-/// What the environment says of `local`, which needs no setting, and of those that have settings of their own.
+/// What the environment says of `local`, which has no settings there, and of those that have.
 fn from_environment(env: Lookup<'_>) -> BTreeMap<String, Table> {
     let of_type = |name: &str| Table::from_iter([("type".to_owned(), Value::from(name))]);
     let mut providers = BTreeMap::from([("local".to_owned(), of_type("local"))]);
-    for (name, settings) in ENVIRONMENT {
+    for (name, _, settings) in ENVIRONMENT {
         let mut table = of_type(name);
         for (variable, key) in settings {
             let Some(value) = env(variable) else { continue };
             match key.split_once('.') {
                 Some((outer, inner)) => {
-                    let nested = Table::from_iter([(inner.to_owned(), Value::from(value))]);
-                    table.insert(outer.to_owned(), nested.into());
+                    let nested = table.entry(outer).or_insert_with(|| Table::new().into());
+                    nested.as_table_mut().map(|nested| nested.insert(inner.to_owned(), value.into()));
                 }
                 None => drop(table.insert((*key).to_owned(), value.into())),
             }
@@ -230,11 +245,11 @@ mod tests {
     }
 
     #[test]
-    fn without_settings_there_is_the_embedded_store_and_a_check_every_30_seconds() {
+    fn without_settings_there_are_the_embedded_store_and_azures_managed_identity_and_a_check_every_30_seconds() {
         let (config, faults) = load(&[], "");
         assert_eq!(faults, "");
         assert_eq!(config.refresh, Duration::from_secs(30));
-        assert_eq!(config.providers.keys().collect::<Vec<_>>(), ["local"]);
+        assert_eq!(config.providers.keys().collect::<Vec<_>>(), ["azure", "local"]);
     }
 
     #[test]
@@ -280,6 +295,16 @@ mod tests {
         let aws = &config.providers["aws"];
         assert_eq!((aws["region"].as_str(), aws["container_uri"].as_str()), (Some("us-east-1"), Some(identity.1)));
         assert!(!load(&[identity], "").0.providers.contains_key("aws"), "an identity alone is no provider");
+    }
+
+    #[test]
+    fn azure_needs_no_setting_and_takes_those_of_its_sdks_unless_the_file_says_who_the_host_is() {
+        let env = [("AZURE_CLIENT_ID", "c"), ("AZURE_TENANT_ID", "t"), ("AZURE_AUTHORITY_HOST", "https://a")];
+        let azure = &load(&env, "").0.providers["azure"];
+        assert_eq!((azure["auth"]["client_id"].as_str(), azure["auth"]["tenant_id"].as_str()), (Some("c"), Some("t")));
+        assert_eq!(azure["authority_host"].as_str(), Some("https://a"));
+        let azure = &load(&env, "[provider.azure]\ntype = 'azure'\nauth.method = 'managed'").0.providers["azure"];
+        assert_eq!((azure["auth"].get("client_id"), azure["authority_host"].as_str()), (None, Some("https://a")));
     }
 
     #[test]

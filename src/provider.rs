@@ -4,9 +4,12 @@
 //! caching, back-off and the rules of provider traffic are the seam's ([`cache`]), not the providers'.
 
 pub mod aws;
+pub mod azure;
+mod buffer;
 pub mod cache;
 mod each;
 pub mod error;
+mod files;
 pub mod local;
 mod refusals;
 pub mod registry;

@@ -31,7 +31,7 @@ const LEAVES: [&str; 7] = ["faults", "host", "settings", "paths", "memory", "uni
 const ROOTS: [&str; 4] = ["app", "main", "bin", "lib"];
 
 /// A foreign path → the modules that it stays in.
-const STAYS_IN: [(&str, &[&str]); 15] = [
+const STAYS_IN: [(&str, &[&str]); 19] = [
     ("hyper", &["api", "docker"]),
     ("hyper_util", &["api", "docker"]),
     ("http_body_util", &["api", "docker"]),
@@ -41,8 +41,12 @@ const STAYS_IN: [(&str, &[&str]); 15] = [
     ("aws_sdk_secretsmanager", &["provider::aws"]),
     ("aws_sigv4", &["provider::aws"]),
     ("aws_smithy_http_client", &["provider::aws"]),
+    ("aws_lc_rs", &["provider::azure"]),
+    ("azure_core", &["provider::azure"]),
+    ("azure_identity", &["provider::azure"]),
+    ("azure_security_keyvault_secrets", &["provider::azure"]),
     ("vaultrs", &["provider::vault"]),
-    ("reqwest", &["provider::vault"]),
+    ("reqwest", &["provider::azure", "provider::vault"]),
     ("age", &["provider::local"]),
     ("std::env::var", &["config", "main", "bin"]),
     ("std::env::var_os", &["config", "main", "bin"]),

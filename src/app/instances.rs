@@ -277,7 +277,7 @@ mod tests {
         world.write("");
         world.until("gone", |registry| registry.get("eu").is_none()).await;
         assert_eq!(world.pushed().await.as_deref(), Some("eu"), "its volumes are told");
-        assert_eq!(world.fault("eu://a/b"), "unknown provider `eu`: known are `local`");
+        assert_eq!(world.fault("eu://a/b"), "unknown provider `eu`: known are `azure`, `local`");
         world.end().await;
     }
 

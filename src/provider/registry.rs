@@ -1,6 +1,6 @@
 //! Which providers there are: types by name, and instances by scheme.
 
-use super::{Provider, aws::Aws, local::Local, vault::Vault};
+use super::{Provider, aws::Aws, azure::Azure, local::Local, vault::Vault};
 use crate::{
     faults::{self, Faults},
     host::HostFiles,
@@ -18,7 +18,8 @@ use std::{
 pub type Build = fn(&str, toml::Table, &HostFiles) -> Result<Arc<dyn Provider>, Faults>;
 
 /// Adding a provider is one line here, beside its own file.
-const TYPES: [(&str, Build); 3] = [("aws", Aws::build), ("local", Local::build), ("vault", Vault::build)];
+const TYPES: [(&str, Build); 4] =
+    [("aws", Aws::build), ("azure", Azure::build), ("local", Local::build), ("vault", Vault::build)];
 
 /// The configured instances, by scheme.
 #[derive(Default)]

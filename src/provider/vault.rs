@@ -8,7 +8,6 @@
 mod auth;
 mod checks;
 mod failure;
-mod files;
 mod http;
 mod kv;
 mod mounts;
@@ -17,7 +16,7 @@ mod settings;
 mod token;
 mod trust;
 
-use super::{ErrorKind, Observed, Provider, ProviderError, Pushes, refusals::Refusals};
+use super::{ErrorKind, Observed, Provider, ProviderError, Pushes, files, refusals::Refusals};
 use crate::{
     faults::{self, Faults},
     host::HostFiles,

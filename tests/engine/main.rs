@@ -4,6 +4,7 @@
 mod support;
 
 mod aws;
+mod azure;
 mod canary;
 mod hanging;
 mod harness;

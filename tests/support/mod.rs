@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
 pub mod aws;
+pub mod azure;
 pub mod bao;
 pub mod capture;
 pub mod cleanup;

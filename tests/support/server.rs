@@ -8,8 +8,19 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use std::{convert::Infallible, future::Future, io, pin::Pin, sync::Arc};
-use tokio::{net::TcpListener, task::JoinHandle};
+use std::{convert::Infallible, future::Future, io, path::Path, pin::Pin, sync::Arc};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::JoinHandle,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+};
 
 /// A whole request.
 #[derive(Clone, Debug)]
@@ -70,17 +81,38 @@ impl Reply {
 
 impl Server {
     pub async fn start(answer: impl Fn(Seen) -> Answer + Send + Sync + 'static) -> Self {
+        Self::listen(None, answer).await
+    }
+
+    /// Behind TLS, with the PEM files of a certificate and its key.
+    pub async fn start_tls(
+        (certificate, key): (&Path, &Path),
+        answer: impl Fn(Seen) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), answer).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>, answer: impl Fn(Seen) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", listener.local_addr().unwrap());
         let answer = Arc::new(answer);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let answer = Arc::clone(&answer);
+                let (answer, tls) = (Arc::clone(&answer), tls.clone());
                 connections.spawn(async move {
-                    let service = service_fn(move |request| handle(request, Arc::clone(&answer)));
-                    let http = hyper::server::conn::http1::Builder::new();
-                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                    match tls {
+                        None => serve(stream, answer).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, answer).await;
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -96,6 +128,14 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    answer: Arc<impl Fn(Seen) -> Answer + Send + Sync + 'static>,
+) {
+    let service = service_fn(move |request| handle(request, Arc::clone(&answer)));
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn handle(

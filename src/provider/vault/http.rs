@@ -14,7 +14,7 @@
 use super::{failure, files::Stamp, settings::VaultSettings, trust::Trust};
 use crate::{
     host::HostFiles,
-    provider::{ErrorKind, ProviderError},
+    provider::{ErrorKind, ProviderError, buffer::append},
 };
 use bytes::Bytes;
 use reqwest::{
@@ -224,17 +224,6 @@ fn refusal(from: &Url, to: &Url) -> Option<&'static str> {
 
 fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
-}
-
-/// Appends to a buffer whose outgrown allocations are wiped, which `Vec`'s own growth does not do.
-pub fn append(buffer: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
-    let needed = buffer.len() + chunk.len();
-    if needed > buffer.capacity() {
-        let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * buffer.capacity())));
-        larger.extend_from_slice(buffer);
-        *buffer = larger;
-    }
-    buffer.extend_from_slice(chunk);
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ async fn a_table_with_a_fault_is_told_to_those_who_need_it_and_the_others_go_on(
         ),
         (
             refused("none://secret/app"),
-            "dso: volume `v`: option `from`: `none://secret/app`: provider `none` is left out: [provider.none]: `type` must be one of aws, local, vault; mend /etc/dso/dso.toml",
+            "dso: volume `v`: option `from`: `none://secret/app`: provider `none` is left out: [provider.none]: `type` must be one of aws, azure, local, vault; mend /etc/dso/dso.toml",
         ),
         (
             refused("eu://secret/app"),

@@ -97,7 +97,7 @@ async fn another_server_and_another_token_are_used_while_containers_run() {
     let told = world.no_volume("new", &["from=eu://secret/app"]);
     assert_eq!(
         told,
-        "dso: volume `new`: option `from`: `eu://secret/app`: unknown provider `eu`: known are `local`, `vault`; the newer \
+        "dso: volume `new`: option `from`: `eu://secret/app`: unknown provider `eu`: known are `azure`, `local`, `vault`; the newer \
          /etc/dso/dso.toml is not in use: [provider.eu]: unknown key `adress`: did you mean `address`?"
     );
     let later = world.canary();

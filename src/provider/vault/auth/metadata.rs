@@ -2,9 +2,10 @@
 
 use crate::provider::{
     ErrorKind, ProviderError,
+    buffer::append,
     vault::{
         failure,
-        http::{Answer, Http, append},
+        http::{Answer, Http},
     },
 };
 use reqwest::{

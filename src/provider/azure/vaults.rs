@@ -1,0 +1,121 @@
+//! The way to Key Vault: the SDK's clients with the host's identity, one for each vault.
+
+use super::{
+    failure::{self, Asked, Fault},
+    identity::Identity,
+    settings::AzureSettings,
+    target::Target,
+    tokens::Tokens,
+    transport::Only,
+    trust::Trust,
+};
+use crate::{
+    host::HostFiles,
+    provider::{ErrorKind, ProviderError},
+    secret::SecretId,
+};
+use azure_core::{credentials::TokenCredential, http::Url};
+use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time;
+
+/// The vaults that one instance reaches.
+pub struct Vaults {
+    name: String,
+    suffix: String,
+    timeout: Duration,
+    list: bool,
+    tokens: Arc<Tokens>,
+    trust: Arc<Trust>,
+    clients: Mutex<HashMap<String, Arc<SecretClient>>>,
+}
+
+// === impl Vaults ===
+
+impl Vaults {
+    pub fn new(settings: AzureSettings, host: &HostFiles) -> Self {
+        let AzureSettings { name, suffix, authority, private_endpoint, ca_file, timeout, list, login } = settings;
+        let trust = |address| Arc::new(Trust::new(ca_file.clone(), timeout, address, host.clone()));
+        let identity = Identity { login, authority, trust: trust(None), host: host.clone(), timeout };
+        let tokens = Arc::new(Tokens::new(Box::new(identity), timeout));
+        Self { name, suffix, timeout, list, tokens, trust: trust(private_endpoint), clients: Mutex::default() }
+    }
+
+    pub fn suffix(&self) -> &str {
+        &self.suffix
+    }
+
+    /// Whether the versions of many secrets may be asked for together.
+    pub fn lists(&self) -> bool {
+        self.list
+    }
+
+    pub fn target(&self, id: &SecretId) -> Result<Target, ProviderError> {
+        Target::of(id, &self.suffix).map_err(|text| self.error(None, Fault::new(ErrorKind::Misconfigured, text)))
+    }
+
+    /// An error of this instance.
+    pub fn error(&self, target: Option<&Target>, fault: Fault) -> ProviderError {
+        let vault = target.map(|target| format!(" ({})", target.host)).unwrap_or_default();
+        ProviderError::new(fault.kind, format!("{}{vault}: {}", self.name, fault.text)).retry_after(fault.delay)
+    }
+
+    /// A whole operation takes no longer than one request may, whatever it has to do before.
+    pub async fn bounded<T>(
+        &self,
+        target: &Target,
+        work: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, ProviderError> {
+        let late = |_| {
+            let text = format!("no answer of {} in time: is it reachable from this host?", target.host);
+            self.error(Some(target), Fault::new(ErrorKind::Timeout, text))
+        };
+        time::timeout(self.timeout, work).await.map_err(late)?
+    }
+
+    /// Makes a call with the host's identity; where its token proves dead, once more with a new one.
+    pub async fn call<T, F>(&self, asked: Asked<'_>, send: impl Fn(Arc<SecretClient>) -> F) -> Result<T, ProviderError>
+    where
+        F: Future<Output = azure_core::Result<T>>,
+    {
+        let client = self.client(asked.target)?;
+        let mut fault = match send(Arc::clone(&client)).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => failure::of_call(&error, asked),
+        };
+        if fault.kind == ErrorKind::Unauthenticated && self.tokens.refused() {
+            fault = match send(client).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => failure::of_call(&error, asked),
+            };
+        }
+        Err(self.error(Some(asked.target), fault))
+    }
+
+    fn client(&self, target: &Target) -> Result<Arc<SecretClient>, ProviderError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&target.host) {
+            return Ok(Arc::clone(client));
+        }
+        let impossible = || {
+            let text = format!("{} is no address: correct the vault's name", target.host);
+            self.error(Some(target), Fault::new(ErrorKind::Misconfigured, text))
+        };
+        let address = format!("https://{}/", target.host);
+        let origin = Url::parse(&address).map_err(|_| impossible())?;
+        let options = SecretClientOptions {
+            client_options: Only::vault(origin, target.host.clone(), Arc::clone(&self.trust)),
+            // Without it, a vault could ask for a token of another service, and use it there.
+            verify_challenge_resource: Some(true),
+            ..SecretClientOptions::default()
+        };
+        let credential: Arc<dyn TokenCredential> = Arc::clone(&self.tokens) as _;
+        let client = Arc::new(SecretClient::new(&address, credential, Some(options)).map_err(|_| impossible())?);
+        clients.insert(target.host.clone(), Arc::clone(&client));
+        Ok(client)
+    }
+}
