@@ -10,14 +10,21 @@
 //! # Limits
 //! - A body has at most 4 MiB and has to arrive within 30 s. Idle connections are kept: the engine reuses its own.
 
-mod control;
+mod answer;
+pub mod control;
+mod health;
+pub mod measures;
 pub mod protocol;
 mod routes;
+mod watching;
 
 use crate::driver::Driver;
-use http_body_util::{BodyExt, Full, Limited};
+use answer::Answer;
+use control::Call;
+
+use http_body_util::{BodyExt, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Request, StatusCode,
     body::{Bytes, Incoming},
     service::service_fn,
 };
@@ -90,7 +97,8 @@ async fn connection(stream: UnixStream, context: Context, cancel: CancellationTo
     let in_call = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request| {
         let (context, engine, in_call) = (context.clone(), engine.clone(), in_call.clone());
-        async move { Ok::<_, Infallible>(answer(request, context, &engine, &in_call).await) }
+        let end = cancel.clone().cancelled_owned();
+        async move { Ok::<_, Infallible>(answer(request, context, &engine, &in_call).await.send(end)) }
     });
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
@@ -109,21 +117,21 @@ async fn connection(stream: UnixStream, context: Context, cancel: CancellationTo
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    mut context: Context,
-    engine: &str,
-    in_call: &AtomicBool,
-) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, mut context: Context, engine: &str, in_call: &AtomicBool) -> Answer {
     let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
-    let is_post = request.method() == Method::POST;
+    let method = request.method().clone();
     let body = match read_body(request).await {
         Ok(body) => body,
-        Err(fault) => return reply(StatusCode::BAD_REQUEST, &protocol::Failure::new(format!("{path}: {fault}"))),
+        Err(fault) => return fail(StatusCode::BAD_REQUEST, format!("{path}: {fault}")),
     };
+    let started = context.driver.borrow().clone();
+    let call = Call { method: &method, path: &path, query: query.as_deref(), body: &body };
+    if let Some(answer) = control::early(&call, started.as_deref()) {
+        return answer;
+    }
     let driver = match context.driver.wait_for(Option::is_some).await.map(|driver| driver.clone()) {
         Ok(Some(driver)) => driver,
-        _ => return reply(StatusCode::SERVICE_UNAVAILABLE, &protocol::Failure::new("dso is shutting down".into())),
+        _ => return fail(StatusCode::SERVICE_UNAVAILABLE, "dso is shutting down".into()),
     };
     tracing::debug!(call = path, "request");
     in_call.store(true, Ordering::Relaxed);
@@ -131,11 +139,8 @@ async fn answer(
     let engine = engine.to_owned();
     let (send, receive) = tokio::sync::oneshot::channel();
     let call = async move {
-        let operator = match is_post {
-            true => control::route(&driver, &path, query.as_deref()).await,
-            false => control::show(&driver, &path),
-        };
-        let _ = send.send(match operator {
+        let call = Call { method: &method, path: &path, query: query.as_deref(), body: &body };
+        let _ = send.send(match control::route(&driver, &call).await {
             Some(answer) => answer,
             None => routes::route(&driver, &path, &body, &engine).await,
         });
@@ -144,10 +149,7 @@ async fn answer(
     let answer = receive.await;
     in_call.store(false, Ordering::Relaxed);
     drop(guard);
-    match answer {
-        Ok(answer) => reply_bytes(answer.status, answer.body),
-        Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, &protocol::Failure::new(protocol::INTERNAL.into())),
-    }
+    answer.unwrap_or_else(|_| fail(StatusCode::INTERNAL_SERVER_ERROR, protocol::INTERNAL.into()))
 }
 
 /// Ends the call when its connection does; the driver's own work is detached from both.
@@ -168,17 +170,8 @@ async fn read_body(request: Request<Incoming>) -> Result<Bytes, String> {
     }
 }
 
-fn reply(status: StatusCode, body: &impl serde::Serialize) -> Response<Full<Bytes>> {
-    reply_bytes(status, serde_json::to_vec(body).unwrap_or_default())
-}
-
-/// The one place that makes responses.
-fn reply_bytes(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let content_type = hyper::header::HeaderValue::from_static(protocol::CONTENT_TYPE);
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, content_type);
-    response
+fn fail(status: StatusCode, message: String) -> Answer {
+    Answer::plugin(status, &protocol::Failure::new(message))
 }
 
 /// Names the run of the engine that is at the other end: its process and when that began. A mount that was
@@ -194,30 +187,4 @@ fn engine_of(stream: &UnixStream) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::{io::AsyncWriteExt, time::Instant};
-
-    #[tokio::test(start_paused = true)]
-    async fn the_end_does_not_wait_for_a_client_that_hangs_in_its_headers_or_its_body() {
-        let dir = tempfile::tempdir().unwrap();
-        let (path, tasks, cancel) = (dir.path().join("socket"), TaskTracker::new(), CancellationToken::new());
-        let (_ready, driver) = watch::channel(None);
-        let context = Context { driver, tasks: tasks.clone() };
-        tasks.spawn(serve(bind(&path).unwrap(), context, cancel.clone()));
-        let mut clients = Vec::new();
-        for part in ["POST /VolumeDriver.Get HT", "POST /VolumeDriver.Get HTTP/1.1\r\nContent-Length: 50\r\n\r\n{"] {
-            let mut client = UnixStream::connect(&path).await.unwrap();
-            client.write_all(part.as_bytes()).await.unwrap();
-            clients.push(client);
-        }
-        while tasks.len() < 1 + clients.len() {
-            tokio::task::yield_now().await;
-        }
-        let began = Instant::now();
-        cancel.cancel();
-        tasks.close();
-        timeout(Duration::from_secs(60), tasks.wait()).await.expect("it waits for them");
-        assert!(began.elapsed() <= LINGER + Duration::from_secs(1), "{:?}", began.elapsed());
-    }
-}
+mod tests;

@@ -47,12 +47,13 @@ pub async fn run(places: Places) -> io::Result<()> {
     let server = tasks.spawn(api::serve(listener, context, cancel.clone()));
 
     let started = start(&places, &tasks, &cancel).await?;
-    ready.send_replace(Some(started));
+    ready.send_replace(Some(started.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
 
     cancel.cancelled().await;
     tracing::info!("draining: mounted volumes stay as they are");
     let _ = server.await;
+    started.audit().expire(true);
     tasks.close();
     if timeout(shutdown::GRACE, tasks.wait()).await.is_err() {
         tracing::error!(seconds = shutdown::GRACE.as_secs(), "work did not end in time");
@@ -68,22 +69,29 @@ async fn start(places: &Places, tasks: &TaskTracker, cancel: &CancellationToken)
     let cache = Arc::new(Cache::new(instances::first(&config, &places.host)));
     let (pushes, pushed) = mpsc::unbounded_channel();
     let (refresh, rotation) = (config.refresh, config.rotation.clone());
-    let instances = Instances::new(config, faults, cache.clone(), pushes, tasks.clone(), cancel.clone());
-    let settings = instances.settings();
-    tasks.spawn(instances.follow(places.host.clone()));
+    let (metrics, audit) = (config.metrics, config.audit);
     let (events, told) = mpsc::unbounded_channel();
     let mounter = Tmpfs::new(&places.private, places.data.join("volumes"))?;
     let driver = Driver::new(Parts {
         store: Store::open(places.data.join("state"))?,
-        cache,
+        cache: cache.clone(),
         mounter: Arc::new(mounter),
         refresh,
         boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
         events,
         tasks: tasks.clone(),
     });
+    let happenings = driver.events().clone();
+    let instances = Instances::new(config, faults, cache, happenings, pushes, tasks.clone(), cancel.clone());
+    let settings = instances.settings();
+    tasks.spawn(instances.follow(places.host.clone()));
+    if let Some(to) = audit
+        && let Err(error) = driver.audit().open(to, &places.data)
+    {
+        tracing::error!(%error, "deliveries are not recorded: is the disk of the engine's data root full?");
+    }
     driver.start().await?;
-    let runtime: Arc<dyn ContainerRuntime> = Arc::new(Engine::at(&places.engine));
+    let runtime: Arc<dyn ContainerRuntime> = Arc::new(Engine::at(&places.engine).measured(driver.metrics().clone()));
     let table = Arc::new(Table::default());
     let (policy, faults) = Policy::parse(rotation.clone());
     if !faults.is_empty() {
@@ -97,6 +105,9 @@ async fn start(places: &Places, tasks: &TaskTracker, cancel: &CancellationToken)
     let sources = reconcile::Sources { driver: told, pushes: pushed };
     tasks.spawn(reconcile::run(parts, sources, cancel.clone()));
     tasks.spawn(follow(settings, (refresh, rotation), driver.clone(), followed, cancel.clone()));
+    if let Some(address) = metrics {
+        tasks.spawn(api::measures::serve(address, driver.clone(), tasks.clone(), cancel.clone()));
+    }
     Ok(driver)
 }
 

@@ -3,8 +3,8 @@
 //! A fault here never ends the plugin: containers read from what it mounted, and volumes must go on existing. It
 //! is logged, and told to whoever needs what it broke.
 
-use crate::{faults::Faults, host::HostFiles, settings::Settings, units};
-use std::{collections::BTreeMap, fs, io, path::PathBuf, time::Duration};
+use crate::{audit::Destination, faults::Faults, host::HostFiles, settings::Settings, units};
+use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 use toml::{Table, Value};
 
 const REFRESH_DEFAULT: Duration = Duration::from_secs(30);
@@ -66,6 +66,10 @@ pub struct LogConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub refresh: Duration,
+    /// Where metrics are served over TCP, if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// Where deliveries of secrets are recorded, if anywhere.
+    pub audit: Option<Destination>,
     /// Provider instances by scheme, each with its `type` and its own keys.
     pub providers: BTreeMap<String, Table>,
     /// `[rotation]`: what is done to containers, with its own keys.
@@ -123,7 +127,8 @@ impl Config {
     fn from_parts(env: Lookup<'_>, mut table: Table, faults: &mut Faults) -> Self {
         let mut providers = from_environment(env);
         let own = take_providers(&mut table, faults);
-        let rotation = take_rotation(&mut table, faults);
+        let rotation = take_table(&mut table, "rotation", faults);
+        let audit = audit(take_table(&mut table, "audit", faults), faults);
         for (name, needs_first, settings) in ENVIRONMENT {
             if needs_first && env(settings[0].0).is_none() && !own.contains_key(name) {
                 providers.remove(name);
@@ -146,8 +151,13 @@ impl Config {
             (None, Some(text)) => faults.note(units::refresh(&text), "DSO_REFRESH"),
             (None, None) => None,
         };
-        Self { refresh: refresh.unwrap_or(REFRESH_DEFAULT), providers, rotation, unread: None }
+        let metrics = env("DSO_METRICS_ADDR").and_then(|text| faults.note(address(&text), "DSO_METRICS_ADDR"));
+        Self { refresh: refresh.unwrap_or(REFRESH_DEFAULT), metrics, audit, providers, rotation, unread: None }
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is no address and port: write it as `127.0.0.1:9323` or `[::1]:9323`"))
 }
 
 fn read(file: &PathBuf) -> Result<Table, String> {
@@ -206,15 +216,29 @@ fn take_providers(table: &mut Table, faults: &mut Faults) -> BTreeMap<String, Ta
     providers
 }
 
-fn take_rotation(table: &mut Table, faults: &mut Faults) -> Table {
-    match table.remove("rotation") {
-        Some(Value::Table(rotation)) => rotation,
+fn take_table(table: &mut Table, name: &str, faults: &mut Faults) -> Table {
+    match table.remove(name) {
+        Some(Value::Table(found)) => found,
         Some(_) => {
-            faults.push("/etc/dso/dso.toml: `rotation` must be a table: [rotation]");
+            faults.push(format!("/etc/dso/dso.toml: `{name}` must be a table: [{name}]"));
             Table::new()
         }
         None => Table::new(),
     }
+}
+
+/// `[audit]`: `to`, or nothing.
+fn audit(table: Table, faults: &mut Faults) -> Option<Destination> {
+    let mut settings = Settings::new("[audit]", table);
+    let to = settings.string("to").and_then(|to| match to.as_str() {
+        "log" => Some(Destination::Log),
+        "file" => Some(Destination::File),
+        _ => settings.wrong("to", "must be `log` or `file`"),
+    });
+    if let Err(found) = settings.finish(|| ()) {
+        faults.extend(found);
+    }
+    to
 }
 
 fn set_metadata_server(providers: &mut BTreeMap<String, Table>, server: &str) {
@@ -321,6 +345,35 @@ mod tests {
             (endpoint("a"), endpoint("b"), endpoint("c")),
             (Some("http://127.0.0.1:80/"), Some("http://x/"), None)
         );
+    }
+
+    #[test]
+    fn metrics_are_served_nowhere_but_where_they_were_asked_for() {
+        assert_eq!(load(&[], "").0.metrics, None);
+        let (config, faults) = load(&[("DSO_METRICS_ADDR", "127.0.0.1:9323")], "");
+        assert_eq!((config.metrics, faults), (Some(([127, 0, 0, 1], 9323).into()), String::new()));
+        for wrong in ["9323", ":9323", "localhost:9323", "127.0.0.1", "127.0.0.1:99999"] {
+            let (config, faults) = load(&[("DSO_METRICS_ADDR", wrong)], "");
+            let told = format!(
+                "DSO_METRICS_ADDR: `{wrong}` is no address and port: write it as `127.0.0.1:9323` or `[::1]:9323`"
+            );
+            assert_eq!((config.metrics, faults), (None, told));
+        }
+    }
+
+    #[test]
+    fn deliveries_are_recorded_where_the_file_says() {
+        for (file, to, fault) in [
+            ("", None, ""),
+            ("[audit]\nto = 'log'", Some(Destination::Log), ""),
+            ("audit.to = 'file'", Some(Destination::File), ""),
+            ("audit.to = 'disk'", None, "[audit]: `to` must be `log` or `file`"),
+            ("audit.too = 'log'", None, "[audit]: unknown key `too`: did you mean `to`?"),
+            ("audit = 'log'", None, "/etc/dso/dso.toml: `audit` must be a table: [audit]"),
+        ] {
+            let (config, faults) = load(&[], file);
+            assert_eq!((config.audit, faults.as_str()), (to, fault), "{file}");
+        }
     }
 
     #[test]

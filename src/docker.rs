@@ -9,6 +9,7 @@
 //!   succeed later.
 
 mod call;
+pub mod client;
 mod engine;
 mod error;
 mod events;
@@ -39,6 +40,8 @@ pub struct Container {
     pub id: String,
     /// Without the leading `/`.
     pub name: String,
+    /// The digest of its image.
+    pub image: String,
     pub labels: BTreeMap<String, String>,
     pub state: State,
     /// `None` where the container has no health check.

@@ -10,19 +10,25 @@
 //! - A mount succeeds with every file or not at all, and leaves nothing behind when it fails.
 
 mod check;
+mod deliveries;
+mod doctor;
 mod error;
 mod fill;
 mod heal;
 mod mount;
+mod preview;
 mod refresh;
 mod render;
 mod rotation;
 mod start;
 mod status;
 mod takeback;
+mod telling;
 mod users;
 
 use crate::{
+    audit::Audit,
+    events::Events,
     faults::Faults,
     projection::{Mounter, Projection},
     provider::Cache,
@@ -44,6 +50,7 @@ use tokio_util::task::TaskTracker;
 pub use check::{CheckKey, Checked, Wanted};
 pub use error::DriverError;
 pub use heal::InUse;
+pub use preview::{Preview, PreviewedFile, Sizes, Sourced};
 pub use refresh::Refreshed;
 pub use rotation::{Outcome, Shown, User};
 pub use status::{State, Status};
@@ -53,8 +60,8 @@ pub use status::{State, Status};
 pub enum Event {
     /// It has just been given its files.
     Projected(VolumeName),
-    /// A person wants it looked at now, also for what was taken back.
-    Forced(VolumeName),
+    /// A person wants it looked at now, also for what was taken back; the number is the request's, of whose end is told.
+    Forced(VolumeName, u64),
     /// It is gone; one of the same name may be there already.
     Removed(VolumeName),
     /// It shows files that were not checked just now: somebody else mounted it, or it was taken over from an earlier process.
@@ -85,6 +92,13 @@ pub struct Driver {
     engine: Mutex<Option<(String, Instant)>>,
     /// Held by whoever looks for orphans.
     looking: Arc<AsyncMutex<()>>,
+    /// What happens, for whoever looks.
+    happenings: Arc<Events>,
+    audit: Arc<Audit>,
+    /// When the reconcile loop turned last.
+    turned: Mutex<Option<Instant>>,
+    /// Whether the engine tells of its containers; `None` before it was first asked.
+    engine_tells: Mutex<Option<Result<(), String>>>,
 }
 
 /// One volume. `work` is held by whoever changes it; `seen` is for those who only look.
@@ -124,6 +138,10 @@ struct Seen {
     explained: Option<String>,
     users: Vec<User>,
     outcome: Option<Outcome>,
+    /// How many outcomes there were.
+    decisions: u64,
+    /// Why it was told to be stale, if it was.
+    told_stale: Option<String>,
     /// Which containers have files of an earlier mount, and what to do.
     left_behind: Option<String>,
 }
@@ -148,6 +166,10 @@ impl Driver {
             users,
             engine: Mutex::default(),
             looking: Arc::default(),
+            happenings: Arc::default(),
+            audit: Arc::default(),
+            turned: Mutex::default(),
+            engine_tells: Mutex::default(),
         })
     }
 
@@ -244,6 +266,26 @@ impl Driver {
     pub fn list(&self) -> Vec<(VolumeName, Option<PathBuf>)> {
         let volumes: Vec<_> = lock(&self.volumes).values().cloned().collect();
         volumes.iter().map(|volume| (volume.name.clone(), volume.mountpoint(self))).collect()
+    }
+
+    /// Where it is told what happens.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.happenings
+    }
+
+    /// The reconcile loop turns.
+    pub fn note_turn(&self) {
+        *lock(&self.turned) = Some(Instant::now());
+    }
+
+    /// How long ago it did.
+    pub fn since_turn(&self) -> Option<Duration> {
+        lock(&self.turned).map(|at| at.elapsed())
+    }
+
+    /// What became of the last look at the engine's containers.
+    pub fn note_engine(&self, tells: Result<(), String>) {
+        *lock(&self.engine_tells) = Some(tells);
     }
 
     /// Why the newest settings are not in use, if so.

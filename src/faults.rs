@@ -21,6 +21,11 @@ impl Faults {
         self.0.is_empty()
     }
 
+    /// Each by itself.
+    pub fn into_list(self) -> Vec<String> {
+        self.0
+    }
+
     /// `Ok(value)` if nothing was found.
     pub fn or<T>(self, value: T) -> Result<T, Faults> {
         if self.is_empty() { Ok(value) } else { Err(self) }

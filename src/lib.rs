@@ -13,20 +13,25 @@
 //! | [`secret`] | references, versions, and values that wipe themselves |
 //! | [`cli`] | `docker dso` |
 //! | [`config`], [`logging`], [`shutdown`] | settings, the log, the end of the process |
-//! | [`faults`], [`host`], [`memory`], [`paths`], [`settings`], [`units`], [`watch`] | leaves that any module may use |
+//! | [`audit`], [`events`], [`metrics`] | what was given to whom, what happens, what can be measured |
+//! | [`faults`], [`findings`], [`host`], [`memory`], [`paths`], [`settings`], [`units`], [`watch`] | leaves that any module may use |
 //!
 //! How data flows and why it is so is in `docs/architecture.md`; `tests/house.rs` holds who may import whom.
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod docker;
 pub mod driver;
+pub mod events;
 pub mod faults;
+pub mod findings;
 pub mod host;
 pub mod logging;
 pub mod memory;
+pub mod metrics;
 pub mod paths;
 pub mod projection;
 pub mod provider;

@@ -3,7 +3,7 @@
 
 use rustix::{
     mm::{MlockAllFlags, mlockall},
-    process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
+    process::{DumpableBehavior, Resource, Rlimit, dumpable_behavior, getrlimit, set_dumpable_behavior, setrlimit},
     thread::{CapabilitySet, capabilities},
 };
 
@@ -21,6 +21,34 @@ pub fn protect() -> Vec<String> {
     note("cannot forbid core dumps", setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }));
     note("cannot keep memory out of swap", lock());
     undone
+}
+
+/// Whether this process is protected as [`protect`] is to do it: what is not, in words.
+pub fn gaps() -> Vec<&'static str> {
+    let mut gaps = Vec::new();
+    if !matches!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable)) {
+        gaps.push("other processes may look into its memory");
+    }
+    if getrlimit(Resource::Core).current != Some(0) {
+        gaps.push("it may leave a core dump");
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")?.split_whitespace().next());
+    if locked.is_none_or(|size| size == "0") {
+        gaps.push("its memory is not kept out of swap");
+    }
+    gaps
+}
+
+/// The capabilities that it needs and has not got.
+pub fn missing_capabilities() -> Vec<&'static str> {
+    let wanted = [
+        (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
+        (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE"),
+        (CapabilitySet::IPC_LOCK, "CAP_IPC_LOCK"),
+    ];
+    let have = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    wanted.into_iter().filter(|(capability, _)| !have.contains(*capability)).map(|(_, name)| name).collect()
 }
 
 /// Locks what is and what will be mapped, as it is touched.

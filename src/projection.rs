@@ -109,6 +109,17 @@ impl Projection {
         Ok(Self { mounter, volume, size, capacity: size, used, path, live, previous: None, base: None, next })
     }
 
+    /// What `set` would take in a volume of `size`, if it may hold that.
+    pub fn measure(
+        mounter: &dyn Mounter,
+        volume: &str,
+        size: u64,
+        set: &FileSet,
+        versions: Versions,
+    ) -> Result<u64, ProjectionError> {
+        fit(&Marker::new(mounter.owner(), volume, 1, set, versions), size)
+    }
+
     /// Takes over a volume that a process before this one mounted, as its marker describes it.
     ///
     /// A mount that is not dso's is refused, and left as it is.

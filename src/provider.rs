@@ -17,7 +17,10 @@ pub mod registry;
 pub mod scripted;
 pub mod vault;
 
-use crate::secret::{Secret, SecretId, SecretVersion};
+use crate::{
+    findings::Finding,
+    secret::{Secret, SecretId, SecretVersion},
+};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use std::sync::Arc;
@@ -71,6 +74,12 @@ pub trait Provider: Send + Sync + 'static {
 
     /// The current version of each of `ids`, in their order; all are of one batch.
     async fn versions(&self, ids: &[Arc<SecretId>]) -> Vec<Result<Observed, ProviderError>>;
+
+    /// Looks at what it needs to do its work: the server, the identity in force, the clock. Whether single secrets may be
+    /// read is not asked here. Subjects are left empty.
+    async fn examine(&self) -> Vec<Finding> {
+        Vec::new()
+    }
 
     /// What the provider does beside answering, until `cancel`: renew a token, watch a file.
     async fn run(&self, pushes: Pushes, cancel: CancellationToken);

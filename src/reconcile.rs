@@ -5,12 +5,14 @@
 //! changes that arrive during a rollout wait for its end, and are then one.
 
 mod apply;
+mod asked;
 mod budget;
 mod journal;
 mod observe;
 mod plan;
 pub mod policy;
 pub mod queue;
+mod recipients;
 mod report;
 mod rolling;
 pub mod rollout;
@@ -24,13 +26,14 @@ use crate::{
     driver::{CheckKey, Driver, Event, Wanted},
     volume::VolumeName,
 };
-use observe::RESYNC;
-use observe::{Observer, Then};
+use asked::Asked;
+use observe::{Observer, RESYNC, Then};
 use queue::Queue;
+use report::answer;
 use rollout::{Action, Rollouts};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use table::Table;
@@ -119,6 +122,7 @@ struct Context {
     engine_slots: Semaphore,
     start_slots: Semaphore,
     causes: Mutex<HashMap<VolumeName, Cause>>,
+    asked: Mutex<Asked>,
 }
 
 /// Runs until `cancel`; then lets what has begun end.
@@ -144,10 +148,16 @@ async fn turn(
     queue.push(Key::Evict, Instant::now() + EVICT_EVERY);
     queue.push(Key::Mend, Instant::now() + RESYNC);
     loop {
+        context.driver.note_turn();
+        let mut due = queue.next();
         while let Some((key, failures)) = queue.pop(Instant::now()) {
-            let task = running.spawn(run_key(context.clone(), key.clone(), failures));
+            context.asked().began(&key);
+            let since = due.unwrap_or_else(Instant::now);
+            let task = running.spawn(run_key(context.clone(), key.clone(), failures, since));
             keys.insert(task.id(), key);
+            due = queue.next();
         }
+        context.driver.metrics().planned(queue.planned());
         let next = queue.next();
         tokio::select! {
             biased;
@@ -181,20 +191,28 @@ fn accept(context: &Context, queue: &mut Queue<Key>, event: Event) {
         Event::Joined(name) => (name, Wanted::Soon),
         Event::Removed(name) => {
             context.rollouts.note_gone(&name);
+            let asks = context.asked().gone(&name);
+            asks.iter().for_each(|ask| answer::gone(&context.driver, &name, ask.request));
             return queue.push(Key::Volume(name), Instant::now());
         }
-        Event::Forced(name) => {
-            context.note_cause(&name, Cause::Forced);
-            queue.push(Key::Volume(name.clone()), Instant::now());
-            (name, Wanted::Now)
-        }
+        Event::Forced(name, request) => return ask(context, queue, &name, request),
     };
-    schedule(&context.driver, queue, &name, wanted);
+    drop(schedule(&context.driver, queue, &name, wanted));
+}
+
+fn ask(context: &Context, queue: &mut Queue<Key>, name: &VolumeName, request: u64) {
+    if !context.driver.has(name) {
+        return answer::gone(&context.driver, name, request);
+    }
+    context.note_cause(name, Cause::Forced);
+    queue.push(Key::Volume(name.clone()), Instant::now());
+    let checks = schedule(&context.driver, queue, name, Wanted::Now);
+    context.asked().add(name, request, context.driver.decisions(name), checks);
 }
 
 fn push_checks(driver: &Driver, queue: &mut Queue<Key>, provider: &str) {
     for name in driver.checks_of_provider(provider) {
-        schedule(driver, queue, &name, Wanted::Now);
+        drop(schedule(driver, queue, &name, Wanted::Now));
     }
 }
 
@@ -211,22 +229,28 @@ fn see(context: &Context, queue: &mut Queue<Key>, seen: Observed) {
     queue.push(key, Instant::now());
 }
 
-fn schedule(driver: &Driver, queue: &mut Queue<Key>, name: &VolumeName, wanted: Wanted) {
-    for (key, delay) in driver.checks(name, wanted) {
-        queue.push(Key::Check(key), Instant::now() + delay);
+fn schedule(driver: &Driver, queue: &mut Queue<Key>, name: &VolumeName, wanted: Wanted) -> Vec<CheckKey> {
+    let checks = driver.checks(name, wanted);
+    for (key, delay) in &checks {
+        queue.push(Key::Check(key.clone()), Instant::now() + *delay);
     }
+    checks.into_iter().map(|(key, _)| key).collect()
 }
 
-async fn run_key(context: Arc<Context>, key: Key, failures: u32) -> Done {
+async fn run_key(context: Arc<Context>, key: Key, failures: u32, due: Instant) -> Done {
     let slots = match key {
         Key::Volume(_) => &context.rollout_slots,
         Key::Engine | Key::Container(_) | Key::Users(_) => &context.engine_slots,
         Key::Start(_) => &context.start_slots,
         Key::Check(_) | Key::Mend | Key::Evict => &context.slots,
     };
+    let (driver, observer) = (&context.driver, &context.observer);
+    let waits = driver.metrics().in_queue("waiting");
     // They are never closed.
     let _slot = slots.acquire().await;
-    let (driver, observer) = (&context.driver, &context.observer);
+    driver.metrics().waited(due.elapsed());
+    drop(waits);
+    let _runs = driver.metrics().in_queue("running");
     let mut failed = false;
     let (again, then) = match &key {
         Key::Check(check) => {
@@ -255,6 +279,7 @@ async fn run_key(context: Arc<Context>, key: Key, failures: u32) -> Done {
         }
         Key::Evict => {
             driver.evict();
+            driver.audit().expire(false);
             (Some(EVICT_EVERY), Vec::new())
         }
     };
@@ -273,11 +298,37 @@ async fn mend(driver: &Driver) {
 fn finish(context: &Context, queue: &mut Queue<Key>, done: Done) {
     let Done { key, again, failed, then } = done;
     queue.done(&key, again.map(|delay| Instant::now() + delay), failed);
+    end_asks(context, queue, &key, &then, failed, again.is_some());
     for (key, delay) in then {
         if let Key::Volume(name) = &key {
             context.note_cause(name, Cause::Checked);
         }
         queue.push(key, Instant::now() + delay);
+    }
+}
+
+/// Tells of looks that people asked for, and that have ended with this.
+fn end_asks(context: &Context, queue: &mut Queue<Key>, key: &Key, then: &Then, failed: bool, again: bool) {
+    match key {
+        Key::Check(check) => {
+            // What is due at once is what the check stands for no more.
+            let handed_on = then.iter().filter_map(|(key, delay)| match key {
+                Key::Check(other) if delay.is_zero() && other != check => Some(other),
+                _ => None,
+            });
+            let ready = context.asked().checked(check, handed_on);
+            for name in ready {
+                context.note_cause(&name, Cause::Forced);
+                queue.push(Key::Volume(name), Instant::now());
+            }
+        }
+        Key::Volume(name) => {
+            context.driver.tell_state(name);
+            let waits = failed && context.rollouts.is_unfinished(name);
+            let ended = context.asked().ran(name, waits);
+            ended.iter().for_each(|ask| answer::ended(&context.driver, name, ask, failed, again && !failed));
+        }
+        _ => {}
     }
 }
 
@@ -310,7 +361,12 @@ impl Context {
             engine_slots: Semaphore::new(PARALLEL),
             start_slots: Semaphore::new(PARALLEL),
             causes: Mutex::default(),
+            asked: Mutex::default(),
         }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What came first is the cause; a person's wish goes before all others.

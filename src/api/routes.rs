@@ -1,6 +1,9 @@
 //! From a path and a body to a use case and its reply.
 
-use super::protocol::{Activated, Capabilities, Done, Failure, Got, Listed, Mounted, Scope, Volume, VolumeRequest};
+use super::{
+    answer::Answer,
+    protocol::{Activated, Capabilities, Done, Failure, Got, Listed, Mounted, Scope, Volume, VolumeRequest},
+};
 use crate::{
     driver::{Driver, DriverError},
     volume::MountId,
@@ -8,19 +11,6 @@ use crate::{
 use hyper::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
-
-pub struct Answer {
-    pub status: StatusCode,
-    pub body: Vec<u8>,
-}
-
-// === impl Answer ===
-
-impl Answer {
-    pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
-        Self { status, body: serde_json::to_vec(body).unwrap_or_default() }
-    }
-}
 
 /// Answers one call of `engine`.
 pub async fn route(driver: &Arc<Driver>, path: &str, body: &[u8], engine: &str) -> Answer {
@@ -37,9 +27,9 @@ pub async fn route(driver: &Arc<Driver>, path: &str, body: &[u8], engine: &str) 
         "/SecretProvider.GetSecret" => Err(Fault(
             "this version of dso serves secrets to volumes: in a service, mount a volume of driver `dso`".into(),
         )),
-        _ => return Answer::json(StatusCode::NOT_FOUND, &Failure::new(format!("dso has no call `{path}`"))),
+        _ => return Answer::plugin(StatusCode::NOT_FOUND, &Failure::new(format!("dso has no call `{path}`"))),
     };
-    result.unwrap_or_else(|Fault(message)| Answer::json(StatusCode::OK, &Failure::new(message)))
+    result.unwrap_or_else(|Fault(message)| Answer::plugin(StatusCode::OK, &Failure::new(message)))
 }
 
 /// What the engine is told in `Err`.
@@ -128,5 +118,5 @@ fn done() -> Result<Answer, Fault> {
 }
 
 fn ok(body: &impl Serialize) -> Result<Answer, Fault> {
-    Ok(Answer::json(StatusCode::OK, body))
+    Ok(Answer::plugin(StatusCode::OK, body))
 }

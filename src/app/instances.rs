@@ -6,15 +6,20 @@
 //! - An instance whose settings stay the same keeps its token and what it has learned; containers notice nothing.
 //! - Where the settings in use have faults themselves, a file that has some left is taken if nothing is lost by it.
 //! - `refresh` and `[rotation]` are told to whoever needs them by [`Instances::settings`], together with the instances.
+//!
+//! # Caveats
+//! `[audit]` holds from the plugin's start: a change of it waits for the next one, which the log says.
 
 use crate::{
     config::{self, Config},
+    events::Events,
     faults::Faults,
     host::HostFiles,
     provider::{Cache, Registry},
     reconcile::policy::Policy,
     watch,
 };
+use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc, watch as latest},
@@ -33,6 +38,7 @@ pub struct Instances {
     /// What of the settings is not in use.
     faults: Faults,
     cache: Arc<Cache>,
+    events: Arc<Events>,
     pushes: mpsc::UnboundedSender<String>,
     tasks: TaskTracker,
     cancel: CancellationToken,
@@ -71,6 +77,7 @@ impl Instances {
         config: Config,
         faults: Faults,
         cache: Arc<Cache>,
+        events: Arc<Events>,
         pushes: mpsc::UnboundedSender<String>,
         tasks: TaskTracker,
         cancel: CancellationToken,
@@ -81,7 +88,7 @@ impl Instances {
         }
         let faults = all_faults(faults, &registry, &config);
         let (running, settings) = (BTreeMap::new(), latest::Sender::new(config.clone()));
-        let mut this = Self { config, faults, cache, pushes, tasks, cancel, running, settings };
+        let mut this = Self { config, faults, cache, events, pushes, tasks, cancel, running, settings };
         for (name, _) in registry.iter() {
             this.start(name);
         }
@@ -127,6 +134,7 @@ impl Instances {
         if config == self.config && faults == self.faults {
             if before.refused().is_some() {
                 tracing::info!("/etc/dso/dso.toml says again what is in use");
+                self.tell(None);
             }
             before.refuse(None);
             return;
@@ -134,6 +142,7 @@ impl Instances {
         if !faults.is_empty() && (self.faults.is_empty() || !registry.keeps_all_of(&before)) {
             if before.refused() != Some(faults.to_string()) {
                 tracing::error!(%faults, "/etc/dso/dso.toml has changed and is not in use: the settings before it are");
+                self.tell(Some(&faults));
             }
             before.refuse(Some(faults.to_string()));
             return;
@@ -144,9 +153,18 @@ impl Instances {
         if (config.refresh, &config.rotation) != (self.config.refresh, &self.config.rotation) {
             tracing::info!("`refresh` or [rotation] of /etc/dso/dso.toml has changed");
         }
+        if config.audit != self.config.audit {
+            tracing::warn!("[audit] of /etc/dso/dso.toml takes effect when the plugin is enabled again");
+        }
         self.settings.send_replace(config.clone());
+        self.tell(Some(&faults).filter(|faults| !faults.is_empty()));
         (self.config, self.faults) = (config, faults);
         self.replace(registry, &before);
+    }
+
+    /// Tells what became of a change of the file.
+    fn tell(&self, fault: Option<&Faults>) {
+        self.events.tell("settings", None, json!({ "fault": fault.map(ToString::to_string) }));
     }
 
     fn replace(&mut self, registry: Registry, before: &Registry) {
@@ -198,6 +216,7 @@ mod tests {
     struct World {
         dir: tempfile::TempDir,
         cache: Arc<Cache>,
+        events: Arc<Events>,
         pushed: mpsc::UnboundedReceiver<String>,
         settings: latest::Receiver<Config>,
         cancel: CancellationToken,
@@ -216,10 +235,12 @@ mod tests {
             let cache = Arc::new(Cache::new(first(&config, &host)));
             let (pushes, pushed) = mpsc::unbounded_channel();
             let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
-            let instances = Instances::new(config, faults, cache.clone(), pushes, tasks.clone(), cancel.clone());
+            let events = Arc::<Events>::default();
+            let (told, all, end) = (events.clone(), tasks.clone(), cancel.clone());
+            let instances = Instances::new(config, faults, cache.clone(), told, pushes, all, end);
             let settings = instances.settings();
             tasks.spawn(instances.follow(host));
-            Self { dir, cache, pushed, settings, cancel, tasks }
+            Self { dir, cache, events, pushed, settings, cancel, tasks }
         }
 
         fn write(&self, text: &str) {
@@ -246,6 +267,13 @@ mod tests {
 
         fn fault(&self, reference: &str) -> String {
             self.cache.registry().validate(&reference.parse().unwrap()).unwrap_err()
+        }
+
+        /// What the events say of the settings.
+        fn told(&self) -> Vec<Option<String>> {
+            let told = self.events.remembered();
+            let lines = told.iter().map(|event| serde_json::from_str::<serde_json::Value>(&event.line).unwrap());
+            lines.map(|line| line["fault"].as_str().map(str::to_owned)).collect()
         }
 
         async fn end(self) {
@@ -304,6 +332,9 @@ mod tests {
         world.write(SOUND);
         world.until("mended", |registry| registry.refused().is_none()).await;
         assert!(Arc::ptr_eq(&eu, &world.get("eu").unwrap()));
+        let told = world.told();
+        assert_eq!((told.len(), told.last().unwrap()), (6, &None));
+        assert!(told[..5].iter().all(Option::is_some) && told[0].as_ref().unwrap().contains("unknown key `adress`"));
         world.end().await;
     }
 

@@ -10,6 +10,7 @@ use super::{
     signal::{self, Sent},
     wire::Connection,
 };
+use crate::metrics::Metrics;
 use async_trait::async_trait;
 use bollard::{
     errors::Error,
@@ -50,13 +51,20 @@ pub struct Engine {
     drivers: Mutex<BTreeSet<String>>,
     /// The last list of all containers: one for each look at one of them would keep a busy engine busy.
     listed: Mutex<Option<(Instant, Arc<Vec<Listed>>)>>,
+    metrics: Arc<Metrics>,
 }
 
 // === impl Engine ===
 
 impl Engine {
     pub fn at(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), drivers: Mutex::default(), listed: Mutex::default() }
+        let (drivers, listed, metrics) = (Mutex::default(), Mutex::default(), Arc::default());
+        Self { socket: socket.into(), drivers, listed, metrics }
+    }
+
+    /// Measures its stream of events there.
+    pub fn measured(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     async fn connect(&self) -> Result<Connection, RuntimeError> {
@@ -244,7 +252,7 @@ impl ContainerRuntime for Engine {
     }
 
     async fn watch(&self, to: mpsc::Sender<Observed>) {
-        events::watch(&self.socket, to).await;
+        events::watch(&self.socket, to, &self.metrics).await;
     }
 }
 

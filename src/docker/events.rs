@@ -13,6 +13,7 @@ use super::{
     Observed, RuntimeError,
     wire::{ANSWERS_WITHIN, Connection},
 };
+use crate::metrics::Metrics;
 use bollard::{
     models::{EventMessage, EventMessageTypeEnum},
     query_parameters::EventsOptions,
@@ -43,8 +44,8 @@ const TRUSTED: Duration = Duration::from_secs(5 * 60);
 const EVENTS: [&str; 9] =
     ["start", "die", "health_status", "destroy", "rename", "pause", "unpause", "mount", "unmount"];
 
-pub(super) async fn watch(socket: &Path, to: mpsc::Sender<Observed>) {
-    let mut watch = Watch { waiting: Waiting::default(), to, seen: None };
+pub(super) async fn watch(socket: &Path, to: mpsc::Sender<Observed>, metrics: &Arc<Metrics>) {
+    let mut watch = Watch { waiting: Waiting::default(), to, seen: None, metrics: metrics.clone() };
     let (mut pause, mut is_lost) = (FIRST_PAUSE, false);
     while !watch.to.is_closed() {
         let began = Instant::now();
@@ -55,6 +56,7 @@ pub(super) async fn watch(socket: &Path, to: mpsc::Sender<Observed>) {
         if !is_lost {
             is_lost = true;
             tracing::warn!(%error, "the engine's events are out of reach");
+            metrics.connected(false);
             watch.waiting.push(Observed::Lost);
         }
         watch.idle(jittered(pause)).await;
@@ -74,6 +76,7 @@ struct Watch {
     to: mpsc::Sender<Observed>,
     /// Of the last event, or of the first subscription.
     seen: Option<Duration>,
+    metrics: Arc<Metrics>,
 }
 
 /// What the receiver has not taken yet, each once.
@@ -96,6 +99,7 @@ impl Watch {
             return end;
         }
         *is_lost = false;
+        self.metrics.connected(true);
         tracing::debug!("the engine's events are followed");
         self.waiting.push(Observed::Connected);
         self.tell(socket, events).await
@@ -153,6 +157,9 @@ impl Watch {
     fn note(&mut self, event: EventMessage) {
         let at = event.time_nano.and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
         self.seen = self.seen.max(at);
+        if let Some(at) = at {
+            self.metrics.heard(UNIX_EPOCH + at);
+        }
         let Some(id) = event.actor.and_then(|actor| actor.id) else { return };
         match event.typ {
             Some(EventMessageTypeEnum::CONTAINER) => self.waiting.push(Observed::Container(id)),
@@ -287,7 +294,7 @@ mod tests {
             std::future::pending::<()>().await;
             drop(told);
         });
-        Watch { waiting: Waiting::default(), to, seen: None }
+        Watch { waiting: Waiting::default(), to, seen: None, metrics: Arc::default() }
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) struct Inspected {
     pub(super) id: String,
     pub(super) name: String,
     #[serde(default)]
+    image: String,
+    #[serde(default)]
     restart_count: i64,
     state: InspectedState,
     pub(super) config: Config,
@@ -214,6 +216,7 @@ impl Inspected {
         Container {
             mounts: mounts.collect(),
             name: self.name().to_owned(),
+            image: self.image,
             state: state(&self.state.status),
             health,
             started: self.state.started_at.as_deref().and_then(time).map(by_our_clock),
@@ -305,7 +308,7 @@ mod tests {
 
     fn inspected(state: Value, config: Value) -> Container {
         let value = json!({
-            "Id": "0123456789abcdef", "Name": "/app", "RestartCount": 2, "State": state, "Config": config,
+            "Id": "0123456789abcdef", "Name": "/app", "Image": "sha256:1", "RestartCount": 2, "State": state, "Config": config,
             "HostConfig": {"NetworkMode": "default", "RestartPolicy": {"Name": "always"}},
             "Mounts": [
                 {"Type": "volume", "Name": "secrets", "Destination": "/run/secrets", "Driver": "dso:latest", "RW": true},
@@ -359,7 +362,7 @@ mod tests {
             ]}}),
             json!({}),
         );
-        assert_eq!((container.state, container.started), (State::Dead, None));
+        assert_eq!((container.state, container.started, container.image.as_str()), (State::Dead, None, "sha256:1"));
         let health = container.health.as_ref().unwrap();
         assert_eq!(health.status, HealthStatus::Unhealthy);
         assert_eq!(health.checks.iter().map(|check| check.passed).collect::<Vec<_>>(), [true, false]);

@@ -237,6 +237,7 @@ impl Inner {
         let seen = Container {
             id: id.clone(),
             name: name.into(),
+            image: "sha256:scripted".into(),
             labels,
             state: State::Created,
             health: None,

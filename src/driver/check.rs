@@ -52,7 +52,7 @@ impl Driver {
             let Some(interval) = self.users.interval(&id) else { continue };
             let at_once = match wanted {
                 Wanted::AsPlanned => false,
-                Wanted::Soon => self.parts.cache.fresh(&id, FRESH).is_none(),
+                Wanted::Soon => !self.parts.cache.is_fresh(&id, FRESH),
                 Wanted::Now => true,
             };
             let delay = if at_once { Duration::ZERO } else { self.until_next(&id, interval) };

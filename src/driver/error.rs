@@ -1,6 +1,6 @@
 //! What a person is told when a request fails.
 
-use crate::{faults::Faults, projection::ProjectionError, volume::VolumeName};
+use crate::{faults::Faults, projection::ProjectionError, provider::ErrorKind, volume::VolumeName};
 use std::io;
 use thiserror::Error;
 
@@ -20,6 +20,8 @@ pub enum DriverError {
     Secrets {
         volume: VolumeName,
         faults: Faults,
+        /// The class of the first failure; `None` where everything was read and cannot be made into files.
+        kind: Option<ErrorKind>,
         /// Whether the same request may succeed later with nothing changed by a person.
         transient: bool,
     },
@@ -44,6 +46,23 @@ pub enum DriverError {
 impl DriverError {
     pub(super) fn invalid(volume: &str, faults: Faults) -> Self {
         Self::Invalid { volume: volume.to_owned(), faults }
+    }
+
+    /// What kind of failure it is, in a word.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::NoSuchVolume { .. } => "no_volume",
+            Self::Invalid { .. } => "options",
+            Self::OtherOptions { .. } => "other_options",
+            Self::InUse { .. } => "in_use",
+            Self::Secrets { kind: Some(kind), .. } => kind.as_str(),
+            Self::Secrets { kind: None, .. } => "render",
+            Self::TimedOut { .. } => ErrorKind::Timeout.as_str(),
+            Self::Projection { .. } => "projection",
+            Self::OutOfSight { .. } => "out_of_sight",
+            Self::Store { .. } => "state",
+            Self::Internal { .. } => "internal",
+        }
     }
 
     /// Whether to try again without waiting for the next change.

@@ -13,7 +13,7 @@ use crate::{
     projection::{FileSet, Projection, ProjectionError, Versions},
     provider::ProviderError,
     secret::{Secret, SecretId},
-    volume::{Ledger, MountId, Record, VolumeSpec},
+    volume::{Ledger, MountId, Record, VolumeName, VolumeSpec},
 };
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
@@ -23,7 +23,7 @@ use tokio::{
 
 /// How long a mount may wait for providers. The engine itself gives up after two minutes, and at boot it
 /// restores containers before its API answers.
-const LIMIT: Duration = Duration::from_secs(25);
+pub(super) const LIMIT: Duration = Duration::from_secs(25);
 
 /// A value confirmed within this is taken without asking again where `docker run` mounts, unmounts and mounts
 /// again, and where a check is wanted at once.
@@ -71,8 +71,7 @@ impl Driver {
 
     async fn mount_now(&self, volume: &Arc<Volume>, id: &MountId, engine: &str) -> Result<PathBuf, DriverError> {
         let deadline = Instant::now() + LIMIT;
-        let waiting =
-            |waiting: String| DriverError::TimedOut { volume: volume.name.clone(), waiting, limit: LIMIT.as_secs() };
+        let waiting = |waiting: String| timed_out(&volume.name, waiting);
         let mut work =
             timeout_at(deadline, volume.work.lock()).await.map_err(|_| waiting("an earlier request".into()))?;
         if work.removed {
@@ -106,6 +105,7 @@ impl Driver {
                 let event = if fresh { Event::Projected } else { Event::Joined };
                 self.tell(event(volume.name.clone()));
                 tracing::info!(volume = %volume.name, mount = %id, filled = fresh, "mounted");
+                self.tell_mounted(volume, id, fresh);
                 Ok(self.parts.mounter.mountpoint(volume.name.as_str()))
             }
             Err(error) => {
@@ -119,6 +119,7 @@ impl Driver {
                     lock(&volume.seen).error = Some(error.to_string());
                 }
                 tracing::error!(volume = %volume.name, mount = %id, %error, "mount failed");
+                self.tell_mount_failed(volume, id, &error);
                 Err(error)
             }
         }
@@ -140,6 +141,7 @@ impl Driver {
         work.was_brief = known && last && brief;
         let taken = if last { self.take_down(volume).await } else { Ok(()) };
         tracing::info!(volume = %volume.name, mount = %id, known, left = work.record.ledger.count(), "unmounted");
+        self.tell_unmounted(volume, id, work.record.ledger.count());
         saved.and(taken)
     }
 
@@ -195,17 +197,18 @@ impl Driver {
         found: Secrets,
         failed: &[(Arc<SecretId>, ProviderError)],
     ) -> Result<(FileSet, Versions), DriverError> {
-        let error = |faults, transient| DriverError::Secrets { volume: volume.name.clone(), faults, transient };
+        let error =
+            |faults, kind, transient| DriverError::Secrets { volume: volume.name.clone(), faults, kind, transient };
         if !failed.is_empty() {
             let mut faults = Faults::default();
             for (id, fault) in failed {
                 faults.push(format!("{}: `{id}`: {fault}", spec.options_for(id)));
             }
             let transient = failed.iter().all(|(_, error)| error.kind().is_transient());
-            return Err(error(faults, transient));
+            return Err(error(faults, failed.first().map(|(_, error)| error.kind()), transient));
         }
         let versions = found.iter().map(|(id, secret)| (id.to_string(), secret.version.clone())).collect();
-        let set = render::render(spec, &found).map_err(|faults| error(faults, false))?;
+        let set = render::render(spec, &found).map_err(|faults| error(faults, None, false))?;
         Ok((set, versions))
     }
 
@@ -384,7 +387,11 @@ pub(super) fn live(volume: &Volume) -> Option<Live> {
     Some(Live { generation: projection.generation(), rotated: projection.rotated(), files })
 }
 
-fn providers_of(volume: &Volume) -> String {
+pub(super) fn timed_out(volume: &VolumeName, waiting: String) -> DriverError {
+    DriverError::TimedOut { volume: volume.clone(), waiting, limit: LIMIT.as_secs() }
+}
+
+pub(super) fn providers_of(volume: &Volume) -> String {
     let mut names: Vec<_> = volume.secrets().iter().map(|id| format!("provider `{}`", id.provider())).collect();
     names.dedup();
     names.join(", ")

@@ -124,8 +124,9 @@ impl Driver {
         self.on_shown(name, Projection::forgive).await
     }
 
-    /// Has the volume looked at now. With `force`, also what was taken back is tried again.
-    pub async fn ask(&self, name: &str, force: bool) -> Result<(), DriverError> {
+    /// Has the volume looked at now. With `force`, also what was taken back is tried again. When all that came of it has ended, an
+    /// event `refreshed` says so to whoever listens for `request`, a number that [`crate::events::Events::request`] gave.
+    pub async fn ask(&self, name: &str, force: bool, request: u64) -> Result<(), DriverError> {
         let volume = self.get(name)?;
         if force {
             self.forgive(&volume.name).await?;
@@ -135,7 +136,7 @@ impl Driver {
         for id in unfollowed.filter(|_| volume.is_live()) {
             self.parts.cache.check(&[id]).await;
         }
-        self.tell(Event::Forced(volume.name.clone()));
+        self.tell(Event::Forced(volume.name.clone(), request));
         Ok(())
     }
 
@@ -194,7 +195,12 @@ impl Driver {
 
     /// What became of the last change; for the volume's status.
     pub fn set_outcome(&self, name: &VolumeName, outcome: Outcome) {
-        self.see(name, |seen| seen.outcome = Some(outcome));
+        self.see(name, |seen| (seen.outcome, seen.decisions) = (Some(outcome), seen.decisions + 1));
+    }
+
+    /// How many changes of the volume had an outcome in this process.
+    pub fn decisions(&self, name: &VolumeName) -> u64 {
+        self.find(name).map_or(0, |volume| lock(&volume.seen).decisions)
     }
 
     fn see(&self, name: &VolumeName, change: impl FnOnce(&mut Seen)) {

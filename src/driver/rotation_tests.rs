@@ -187,7 +187,7 @@ async fn a_person_who_asks_is_told_of_a_change_also_where_nothing_is_checked_by_
     bench.volume("v", &[("file.x", "p://app"), ("refresh", "0")]).await;
     bench.mount("v", "a").await.unwrap();
     bench.provider.put("app", "2", b"second");
-    bench.driver.ask("v", false).await.unwrap();
+    bench.driver.ask("v", false, 1).await.unwrap();
     bench.driver.refresh(&"v".parse().unwrap()).await.unwrap();
     assert_eq!(bench.read("v", "x"), "second");
 }

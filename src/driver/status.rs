@@ -55,6 +55,20 @@ pub enum State {
     Orphaned,
 }
 
+// === impl State ===
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Current => "current",
+            Self::Stale => "stale",
+            Self::Failed => "failed",
+            Self::Orphaned => "orphaned",
+        }
+    }
+}
+
 impl Driver {
     /// What there is to see of a volume.
     pub fn inspect(&self, name: &str) -> Result<Inspected, DriverError> {
@@ -63,7 +77,7 @@ impl Driver {
         Ok(Inspected { mountpoint, created: volume.created.clone(), status })
     }
 
-    fn status(&self, volume: &Arc<Volume>) -> Status {
+    pub(super) fn status(&self, volume: &Arc<Volume>) -> Status {
         let seen = lock(&volume.seen).clone();
         let mut status = Status {
             state: State::Idle,
@@ -99,23 +113,27 @@ impl Driver {
         status
     }
 
+    /// When providers last confirmed the oldest of the versions that the volume shows; `None` if one has not yet.
+    pub(super) fn confirmed(&self, volume: &Volume) -> Option<SystemTime> {
+        let confirmed = volume.secrets().into_iter().map(|id| self.parts.cache.known(&id).confirmed);
+        let oldest = confirmed.collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        Some(SystemTime::now() - oldest.elapsed())
+    }
+
     fn add_checks(&self, volume: &Volume, seen: &Seen, status: &mut Status) {
-        let (mut errors, mut oldest, mut unconfirmed) = (Vec::new(), None, false);
+        let mut errors = Vec::new();
         for id in volume.secrets() {
             let known = self.parts.cache.known(&id);
             if let Some(error) = known.error {
                 errors.push(format!("`{id}`: {error}"));
             }
-            let confirmed = known.confirmed.map(|at| SystemTime::now() - at.elapsed());
-            unconfirmed |= confirmed.is_none();
-            oldest = confirmed.map(|at| oldest.map_or(at, |oldest: SystemTime| oldest.min(at))).or(oldest);
             let next = self.users.next(&id).map(rfc3339);
             status.next_check = match (status.next_check.take(), next) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
         }
-        status.checked = oldest.filter(|_| !unconfirmed).map(rfc3339);
+        status.checked = self.confirmed(volume).map(rfc3339);
         if errors.is_empty() {
             errors.extend(seen.error.clone());
         }

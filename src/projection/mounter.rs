@@ -31,6 +31,11 @@ pub trait Mounter: Send + Sync + 'static {
     /// Where the host sees the volume. It exists while the volume is shared.
     fn mountpoint(&self, volume: &str) -> PathBuf;
 
+    /// What volumes are made of: `tmpfs`, or `ramfs` where the kernel's tmpfs cannot be kept out of swap.
+    fn memory(&self) -> &'static str {
+        "tmpfs"
+    }
+
     /// Whose volumes these are, as a word that no other plugin has; each generation's marker says it.
     fn owner(&self) -> &str {
         ""

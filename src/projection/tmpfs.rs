@@ -111,6 +111,10 @@ impl Tmpfs {
 // === impl Mounter ===
 
 impl Mounter for Tmpfs {
+    fn memory(&self) -> &'static str {
+        self.fstype()
+    }
+
     fn create(&self, volume: &str, size: u64) -> io::Result<PathBuf> {
         check(volume)?;
         self.refuse_if_shared(volume)?;

@@ -21,17 +21,20 @@ mod trust;
 use super::{Observed, Provider, ProviderError, Pushes, refusals::Refusals};
 use crate::{
     faults::Faults,
+    findings::Finding,
     host::HostFiles,
     secret::{Secret, SecretId, SecretValue, SecretVersion},
 };
 use account::Account;
 use async_trait::async_trait;
+use aws_credential_types::Credentials;
 use aws_sdk_secretsmanager::primitives::Blob;
 use failure::Asked;
 use settings::AwsSettings;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
 };
 use target::{Target, Want};
 use tokio_util::sync::CancellationToken;
@@ -95,6 +98,14 @@ impl Provider for Aws {
         Inner::versions(&self.inner, ids).await
     }
 
+    async fn examine(&self) -> Vec<Finding> {
+        let account = &self.inner.account;
+        vec![match account.bounded(account.identity()).await {
+            Ok(identity) => Finding::ok("identity", "", describe(&identity)),
+            Err(error) => Finding::error("identity", "", error.to_string(), error.kind().advice()),
+        }]
+    }
+
     /// Credentials are renewed by who needs them: between version checks nobody does.
     async fn run(&self, _pushes: Pushes, cancel: CancellationToken) {
         cancel.cancelled().await
@@ -136,5 +147,18 @@ impl Inner {
         let version = SecretVersion::new(version, told.arn.unwrap_or_default());
         self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), version.clone());
         Ok(Secret { version, value })
+    }
+}
+
+/// What may be told of credentials: not the key's id, which is half of them.
+fn describe(identity: &Credentials) -> String {
+    let account = identity.account_id().map(|id| format!(" of account {}", id.as_str())).unwrap_or_default();
+    let left = identity.expiry().map(|end| end.duration_since(SystemTime::now()).unwrap_or_default().as_secs());
+    match left {
+        Some(left) => {
+            let left = humantime::format_duration(Duration::from_secs(left));
+            format!("the host has credentials{account}, good for {left}")
+        }
+        None => format!("the host has credentials{account} without an end, as from a file"),
     }
 }

@@ -15,7 +15,10 @@
 mod many;
 
 use super::{ErrorKind, Observed, ProviderError, Registry};
-use crate::secret::{Secret, SecretId, SecretVersion};
+use crate::{
+    metrics::{Metrics, Served},
+    secret::{Secret, SecretId, SecretVersion},
+};
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
@@ -31,6 +34,7 @@ pub struct Cache {
     registry: Mutex<Arc<Registry>>,
     entries: Mutex<HashMap<Arc<SecretId>, Arc<Entry>>>,
     digest: [RandomState; 2],
+    metrics: Arc<Metrics>,
 }
 
 /// What is known of a secret without asking anyone.
@@ -83,7 +87,13 @@ struct State {
 impl Cache {
     pub fn new(registry: Registry) -> Self {
         let registry = Mutex::new(Arc::new(registry));
-        Self { registry, entries: Mutex::default(), digest: [RandomState::new(), RandomState::new()] }
+        let digest = [RandomState::new(), RandomState::new()];
+        Self { registry, entries: Mutex::default(), digest, metrics: Arc::default() }
+    }
+
+    /// What is measured, here and by those who have the cache.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     pub fn registry(&self) -> Arc<Registry> {
@@ -106,42 +116,52 @@ impl Cache {
         let entry = self.entry(id);
         let seen = entry.state().ended;
         if let Some(held) = entry.newest_held(fresh) {
-            return Ok(held);
+            return Ok(self.hit(held));
         }
         let _flight = entry.flight.lock().await;
         if let Some(outcome) = entry.outcome_since(seen) {
+            self.metrics.served(Served::Shared);
             return outcome;
         }
         entry.refuse_early_call()?;
+        self.metrics.served(Served::Miss);
         entry.note(self.ask(&entry).await)
     }
 
     /// The newest value, if it is held and was confirmed within `time`; asks nobody.
     pub fn fresh(&self, id: &Arc<SecretId>, time: Duration) -> Option<Arc<Secret>> {
-        self.find(id)?.newest_held(time)
+        self.find(id)?.newest_held(time).map(|held| self.hit(held))
+    }
+
+    /// Whether it is.
+    pub fn is_fresh(&self, id: &Arc<SecretId>, time: Duration) -> bool {
+        self.find(id).is_some_and(|entry| entry.newest_held(time).is_some())
     }
 
     /// The newest version of the secret that a check has told of, read if it is not held yet.
     pub async fn current(&self, id: &Arc<SecretId>) -> Result<Arc<Secret>, ProviderError> {
         let entry = self.entry(id);
         if let Some(held) = entry.newest_held(Duration::MAX) {
-            return Ok(held);
+            return Ok(self.hit(held));
         }
         let seen = entry.state().ended;
         let _flight = entry.flight.lock().await;
         if let Some(held) = entry.newest_held(Duration::MAX) {
+            self.metrics.served(Served::Shared);
             return Ok(held);
         }
         if let Some(outcome) = entry.outcome_since(seen) {
+            self.metrics.served(Served::Shared);
             return outcome;
         }
         entry.refuse_early_call()?;
+        self.metrics.served(Served::Miss);
         entry.note(self.read(id).await)
     }
 
     /// The value last confirmed, if that was within `max_stale`.
     pub fn last_known(&self, id: &Arc<SecretId>, max_stale: Duration) -> Option<Arc<Secret>> {
-        self.find(id)?.confirmed_within(max_stale)
+        self.find(id)?.confirmed_within(max_stale).inspect(|_| self.metrics.served(Served::LastKnown))
     }
 
     /// What is known of a secret without asking.
@@ -170,7 +190,7 @@ impl Cache {
             return round.end();
         }
         let answers = match self.provider(first) {
-            Ok(provider) => provider.versions(&ask).await,
+            Ok(provider) => self.versions(&*provider, first.provider(), &ask).await,
             // Mounted before the settings changed: whoever looks shall see that nobody follows the secret.
             Err(error) => ask.iter().map(|_| Err(error.clone())).collect(),
         };
@@ -225,7 +245,8 @@ impl Cache {
         let held = entry.state().held.clone().map(|held| held.secret);
         let Some(held) = held.filter(|held| !is_digest(&held.version)) else { return Ok(None) };
         let provider = self.provider(&entry.id)?;
-        let mut answers = provider.versions(std::slice::from_ref(&entry.id)).await;
+        let ids = std::slice::from_ref(&entry.id);
+        let mut answers = self.versions(&*provider, entry.id.provider(), ids).await;
         match answers.pop() {
             Some(Ok(Observed::Version(version))) if version == held.version => Ok(Some(held)),
             Some(Err(error)) => Err(error),
@@ -233,8 +254,33 @@ impl Cache {
         }
     }
 
+    async fn versions(
+        &self,
+        provider: &dyn super::Provider,
+        name: &str,
+        ids: &[Arc<SecretId>],
+    ) -> Vec<Result<Observed, ProviderError>> {
+        let began = Instant::now();
+        let answers = provider.versions(ids).await;
+        self.metrics.checked(name, began.elapsed());
+        answers.iter().filter_map(|answer| answer.as_ref().err()).for_each(|error| self.failed(name, error));
+        answers
+    }
+
+    fn failed(&self, provider: &str, error: &ProviderError) {
+        self.metrics.provider_failed(provider, error.kind().as_str());
+    }
+
+    fn hit(&self, held: Arc<Secret>) -> Arc<Secret> {
+        self.metrics.served(Served::Hit);
+        held
+    }
+
     async fn read(&self, id: &SecretId) -> Result<Arc<Secret>, ProviderError> {
-        Ok(self.versioned(self.provider(id)?.read(id).await?))
+        let (provider, began) = (self.provider(id)?, Instant::now());
+        let read = provider.read(id).await;
+        self.metrics.read(id.provider(), began.elapsed());
+        Ok(self.versioned(read.inspect_err(|error| self.failed(id.provider(), error))?))
     }
 
     fn versioned(&self, mut secret: Secret) -> Arc<Secret> {

@@ -335,3 +335,30 @@ async fn a_pause_that_a_server_asked_for_is_kept_by_a_call_for_many() {
     let found = cache.get_all(ids(["a", "b", "c", "d"]), FRESH).await;
     assert_eq!((found.found.len(), found.failed.len(), provider.lots()), (2, 2, vec![2]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_values_are_had_is_counted() {
+    let provider = Scripted::versioned();
+    provider.put("app", "1", b"x");
+    let (cache, id, long) = (cache(&provider), id("p://app"), Duration::from_secs(3600));
+    let counts = || {
+        let text = cache.metrics().exposition(Vec::new(), 0);
+        ["hit", "miss", "shared", "last_known"].map(|result| {
+            let line = format!("dso_cache_requests_total{{result=\"{result}\"}} ");
+            text.lines().find_map(|there| there.strip_prefix(&line)?.parse::<u64>().ok()).unwrap()
+        })
+    };
+    cache.get(&id, Duration::ZERO).await.unwrap();
+    assert_eq!(counts(), [0, 1, 0, 0]);
+    cache.get(&id, long).await.unwrap();
+    cache.current(&id).await.unwrap();
+    assert!(cache.fresh(&id, long).is_some() && cache.is_fresh(&id, long));
+    assert_eq!(counts(), [3, 1, 0, 0], "to ask whether it is fresh serves nobody");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    provider.delay(Duration::from_secs(1));
+    let (one, other) = tokio::join!(cache.get(&id, Duration::ZERO), cache.get(&id, Duration::ZERO));
+    one.and(other).unwrap();
+    assert_eq!(counts(), [3, 2, 1, 0]);
+    assert!(cache.last_known(&id, long).is_some());
+    assert_eq!(counts(), [3, 2, 1, 1]);
+}

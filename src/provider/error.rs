@@ -49,6 +49,40 @@ pub struct ProviderError {
 // === impl ErrorKind ===
 
 impl ErrorKind {
+    /// The class in a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+            Self::Throttled => "throttled",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Redirected => "redirected",
+            Self::Malformed => "malformed",
+            Self::Misconfigured => "misconfigured",
+        }
+    }
+
+    /// What a person can do, where the message alone does not say it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Unreachable | Self::Timeout => {
+                "bring the server back, or mend its address and what stands between it and this host"
+            }
+            Self::Tls => "mend the certificate as the message says, or set `ca_file`",
+            Self::Unavailable => "look at the server",
+            Self::Throttled => "raise the server's limit, or `refresh` of the volumes",
+            Self::Unauthenticated => "look at what the login in dso.toml names, and at the server's log",
+            Self::Forbidden => "give the policy what the message names",
+            Self::NotFound => "write the secret, or mend the reference",
+            Self::Redirected | Self::Malformed => "check the address in dso.toml: is it the server itself?",
+            Self::Misconfigured => "mend dso.toml, or the file that the message names",
+        }
+    }
+
     /// Whether the same call may succeed later with nothing changed by a person.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Unreachable | Self::Timeout | Self::Unavailable | Self::Throttled)

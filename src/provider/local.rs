@@ -20,6 +20,7 @@ mod store;
 use super::{ErrorKind, Observed, Provider, ProviderError, Pushes};
 use crate::{
     faults::Faults,
+    findings::Finding,
     host::HostFiles,
     secret::{Secret, SecretId, SecretValue},
     watch,
@@ -111,6 +112,16 @@ impl Provider for Local {
             Ok(asked.iter().map(version).collect())
         });
         answers.await.unwrap_or_else(|error| ids.iter().map(|_| Err(error.clone())).collect())
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        let counted = self.with(|Loaded { document, .. }| Ok(document.entries().count())).await;
+        vec![match counted {
+            Ok(count) => Finding::ok("provider", "", format!("the store opens, and holds {count} secrets")),
+            // Whoever uses another provider has none, and needs none.
+            Err(error) if error.kind() == ErrorKind::NotFound => Finding::ok("provider", "", error.to_string()),
+            Err(error) => Finding::error("provider", "", error.to_string(), error.kind().advice()),
+        }]
     }
 
     async fn run(&self, pushes: Pushes, cancel: CancellationToken) {

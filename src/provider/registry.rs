@@ -96,6 +96,11 @@ impl Registry {
         Self { unknown: Some(fault), ..Self::default() }
     }
 
+    /// Why nobody knows which providers are meant, if so.
+    pub fn fault(&self) -> Option<&str> {
+        self.unknown.as_deref()
+    }
+
     /// Instances that were left out, and why.
     pub fn broken(&self) -> impl Iterator<Item = (&str, &Faults)> {
         self.broken.iter().map(|(name, faults)| (name.as_str(), faults))

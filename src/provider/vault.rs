@@ -7,6 +7,7 @@
 
 mod auth;
 mod checks;
+mod examine;
 mod failure;
 mod http;
 mod kv;
@@ -19,6 +20,7 @@ mod trust;
 use super::{ErrorKind, Observed, Provider, ProviderError, Pushes, files, refusals::Refusals};
 use crate::{
     faults::{self, Faults},
+    findings::Finding,
     host::HostFiles,
     secret::{Secret, SecretId, SecretVersion},
 };
@@ -95,6 +97,10 @@ impl Provider for Vault {
 
     async fn versions(&self, ids: &[Arc<SecretId>]) -> Vec<Result<Observed, ProviderError>> {
         Inner::versions(&self.inner, ids).await
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        self.inner.examine().await
     }
 
     async fn run(&self, _pushes: Pushes, cancel: CancellationToken) {

@@ -4,6 +4,7 @@ use super::{
     journal::{Baseline, Entry, Step},
     plan::Way,
     policy::REPLACES,
+    report,
     run::{POLL, Pause, Run},
     verify::{self, Verdict},
 };
@@ -242,7 +243,9 @@ impl Run<'_> {
             (entry.step, entry.ended) = (step, Some(now));
             entry.notes.extend(note);
         })
-        .await
+        .await?;
+        report::container(&self.on.driver, self.volume, &self.entry(index));
+        Ok(())
     }
 
     async fn leave(&self, index: usize, why: String) -> Result<(), Pause> {

@@ -4,12 +4,13 @@
 //! An event names a container or a volume; what is true is then asked of the engine, so that events may come twice, late, or
 //! not at all where a list came after them.
 
-use super::{Key, rollout::Rollouts, table::Table};
+use super::{Key, recipients, rollout::Rollouts, table::Table};
 use crate::{
     docker::{Container, ContainerRuntime, HealthStatus, RuntimeError, State},
     driver::{Driver, InUse, User},
     volume::VolumeName,
 };
+use serde_json::json;
 use std::{
     collections::{BTreeSet, HashSet},
     sync::{Arc, Mutex, PoisonError},
@@ -59,6 +60,7 @@ impl Observer {
     /// The stream of events was cut: until the next list nothing is known for sure.
     pub fn lost(&self) {
         self.table.forget();
+        self.driver.note_engine(Err("the stream of its events was cut".into()));
     }
 
     /// Looks at every container of every volume.
@@ -69,9 +71,14 @@ impl Observer {
         let wanted = names.iter().map(ToString::to_string).collect();
         let containers = match self.runtime.containers(&wanted).await {
             Ok(containers) => containers,
-            Err(error) => return (Some(again_after(&error)), Vec::new()),
+            Err(error) => {
+                self.driver.note_engine(Err(error.to_string()));
+                return (Some(again_after(&error)), Vec::new());
+            }
         };
+        self.driver.note_engine(Ok(()));
         self.table.set(containers.clone());
+        self.driver.audit().keep(&containers.iter().map(|container| container.id.clone()).collect());
         drop(asking);
         let is_there = |id: &String| containers.iter().any(|container| container.id == *id);
         self.told.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, _)| is_there(id));
@@ -185,6 +192,8 @@ impl Observer {
                     .insert((container.id.clone(), fault.clone()));
                 if first {
                     tracing::error!(volume = %name, container = container.name, fault, "nothing will be done to this container after a change");
+                    let fields = json!({"container": container.name, "error": fault});
+                    self.driver.events().tell("label_fault", Some(name.as_str()), fields);
                 }
             }
             for mount in container.mounts.iter().filter(|mount| mount.volume == name.as_str()) {
@@ -200,6 +209,7 @@ impl Observer {
         }
         users.sort_by(|a, b| (&a.name, &a.destination).cmp(&(&b.name, &b.destination)));
         self.driver.set_users(name, users);
+        recipients::seen(&self.driver, &self.table, name);
     }
 
     /// Something came or went: what was out of reach may be in reach now, or nobody's any more.

@@ -17,6 +17,7 @@ fn fresh() -> SystemTime {
 fn container(name: &str, labels: &[(&str, &str)]) -> Container {
     Container {
         id: format!("id-{name}"),
+        image: String::new(),
         name: name.into(),
         labels: labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
         state: State::Running,

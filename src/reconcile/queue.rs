@@ -72,6 +72,11 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
+    /// How many keys do not run, and are due at some time.
+    pub fn planned(&self) -> usize {
+        self.due.len()
+    }
+
     /// When the next key is due.
     pub fn next(&self) -> Option<Instant> {
         self.due.first_key_value().map(|((at, _), _)| *at)

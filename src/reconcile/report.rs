@@ -1,4 +1,6 @@
-//! One structured record for each decision: to the log, to the volume's status, to the journal.
+//! One structured record for each decision: to the log, to the volume's status, to the journal, to whoever looks.
+
+pub mod answer;
 
 use super::{
     journal::{Decision, Entry, Log, Rollout, Told, Trial},
@@ -8,6 +10,7 @@ use crate::{
     driver::{Driver, Outcome, Shown},
     volume::VolumeName,
 };
+use serde_json::json;
 use std::time::{Duration, SystemTime};
 
 /// Files without anybody to be told of them.
@@ -107,6 +110,31 @@ pub fn tell(driver: &Driver, volume: &VolumeName, decision: &Decision) {
         "decided"
     );
     driver.set_outcome(volume, outcome(decision));
+    driver.events().tell("decided", Some(volume.as_str()), decision);
+    driver.metrics().rotated(result, duration(decision).filter(|_| !decision.containers.is_empty()));
+}
+
+/// Containers are about to be told.
+pub fn began(driver: &Driver, volume: &VolumeName, trial: &Trial, rollout: &Rollout) {
+    let containers: Vec<_> = rollout.entries.iter().map(|entry| &entry.name).collect();
+    let fields = json!({"from": trial.base, "to": rollout.target, "cause": trial.cause, "containers": containers});
+    driver.events().tell("rollout_started", Some(volume.as_str()), fields);
+}
+
+/// One container has been told, or not.
+pub fn container(driver: &Driver, volume: &VolumeName, entry: &Entry) {
+    let mut fields = json!({
+        "container": entry.name, "id": entry.runs_as(), "action": entry.action, "result": entry.ended_as(),
+    });
+    if !entry.notes.is_empty() {
+        fields["reason"] = entry.notes.join("; ").into();
+    }
+    driver.events().tell("container", Some(volume.as_str()), fields);
+}
+
+fn duration(decision: &Decision) -> Option<Duration> {
+    let [began, ended] = [&decision.began, &decision.ended].map(|time| humantime::parse_rfc3339(time).ok());
+    Some(ended?.duration_since(began?).unwrap_or_default())
 }
 
 fn told(entry: &Entry) -> Told {

@@ -18,7 +18,7 @@ use super::{
     journal::{Journal, Trial},
     plan::{self, Plan},
     policy::{Policy, REPLACES, ROLLOUT},
-    report,
+    recipients, report,
     run::{Pause, Run},
     table::Table,
 };
@@ -186,6 +186,9 @@ impl Rollouts {
         let before = self.driver.shown(volume);
         match self.driver.refresh(volume).await {
             Ok(Refreshed::Rotated { .. }) => {
+                if let Some(before) = &before {
+                    recipients::changed(&self.driver, &self.table, volume, &before.versions);
+                }
                 // What others are to show goes before the tidying up of what this one has shown.
                 yield_now().await;
                 if let Err(error) = self.driver.commit(volume).await {
@@ -220,7 +223,10 @@ impl Rollouts {
         let now = self.now();
         let Some(after) = self.driver.shown(volume) else { return Ok(Action::Done) };
         let published = match &refreshed {
-            Ok(Refreshed::Rotated { generation }) => Some((*generation, now)),
+            Ok(Refreshed::Rotated { generation }) => {
+                recipients::changed(&self.driver, &self.table, volume, &shown.versions);
+                Some((*generation, now))
+            }
             _ => None,
         };
         let trial = match self.trial(volume) {

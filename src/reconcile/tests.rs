@@ -1,5 +1,10 @@
 //! The loop over a driver, in paused time: an hour passes in no time, and nothing depends on the machine.
 
+mod asked;
+mod measured;
+mod recorded;
+mod redacted;
+
 use super::*;
 use crate::{
     docker::scripted::{Engine, Gate, Runtime, Script},
@@ -10,6 +15,7 @@ use tokio::task::JoinHandle;
 
 struct Running {
     bench: Bench,
+    engine: Arc<Engine>,
     pushes: mpsc::UnboundedSender<String>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
@@ -37,10 +43,11 @@ impl Running {
         let rollouts =
             Rollouts::new(driver.clone(), runtime.clone(), Policy::default(), table.clone(), journal).unwrap();
         // One clock for both: the engine's goes on with the paused one.
-        let rollouts = rollouts.scripted(move || engine.now(), Arc::default());
+        let clock = engine.clone();
+        let rollouts = rollouts.scripted(move || clock.now(), Arc::default());
         let parts = Parts { driver, runtime, rollouts: Arc::new(rollouts), table };
         let task = tokio::spawn(run(parts, sources, cancel.clone()));
-        Self { bench, pushes, cancel, task }
+        Self { bench, engine, pushes, cancel, task }
     }
 
     /// Waits until the volume's file has `text`; returns how long that took.

@@ -49,8 +49,10 @@ impl Rollouts {
         if let Some(wait) = self.must_wait(&rollout.entries) {
             return self.put_off(volume, trial, rollout, wait).await;
         }
+        let (begun, on) = (rollout.clone(), trial.clone());
         let begin = |log: &mut Log| (log.trial, log.rollout) = (Some(trial), Some(rollout));
         self.journal.write(volume, begin).await?;
+        report::began(&self.driver, volume, &on, &begun);
         Run::resume(self, volume).await
     }
 

@@ -7,7 +7,7 @@ use crate::{
     },
     world::{Instance, World, id},
 };
-use dso::provider::ErrorKind;
+use dso::{findings::Level, provider::ErrorKind};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -37,6 +37,17 @@ async fn an_instance_proves_itself_by_version_2_of_its_metadata_service_which_al
     assert_eq!((imds.given(), imds.refused()), (1, vec![]), "asked once, and never as version 1");
     assert_eq!(world.gate.calls()[0].region, "eu-central-1");
     imds.tokens().iter().for_each(|token| drop(world.guard(token)));
+    let told = aws.provider().examine().await;
+    assert!(told[0].level == Level::Ok && told[0].message.contains(", good for "), "{told:?}");
+}
+
+#[tokio::test]
+async fn an_examination_tells_that_there_is_no_identity_and_what_to_give() {
+    let world = World::new().await;
+    let aws = world.plain("region = 'eu-central-1'\nimds_endpoint = 'http://127.0.0.1:1'\ntimeout = '5s'");
+    let told = aws.provider().examine().await;
+    assert!(told[0].level == Level::Error && told[0].message.contains("the host has no identity"), "{told:?}");
+    assert!(!told[0].advice.is_empty());
 }
 
 #[tokio::test]

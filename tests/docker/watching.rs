@@ -5,7 +5,10 @@ use crate::{
     support::{BUSYBOX, SCRATCH, own_engine::OwnEngine},
     world::{World, socket},
 };
-use dso::docker::{ContainerRuntime, Engine, Observed, RuntimeError};
+use dso::{
+    docker::{ContainerRuntime, Engine, Observed, RuntimeError},
+    metrics::Metrics,
+};
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc::{self, Receiver},
@@ -71,6 +74,39 @@ async fn what_happens_to_a_container_and_its_volumes_is_told_and_what_is_run_in_
     }
     watch.told.close();
     timeout(SOON, &mut watch.task).await.expect("it ends once nobody listens").unwrap();
+}
+
+#[tokio::test]
+async fn the_stream_is_measured() {
+    let world = World::system();
+    let cutter = Cutter::before(&socket(), &world.scope.folder);
+    let metrics = Arc::<Metrics>::default();
+    let (to, told) = mpsc::channel(16);
+    let engine = Engine::at(&cutter.socket).measured(metrics.clone());
+    let mut watch = Watch { told, task: tokio::spawn(async move { engine.watch(to).await }) };
+    // src/reconcile/tests/measured.rs names these as what the engine alone moves.
+    let value = |name: &str| {
+        let text = metrics.exposition(Vec::new(), 0);
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+        line.unwrap_or_else(|| panic!("{name} in {text}"))
+    };
+    let connected = || (value("dso_engine_event_connected"), value("dso_engine_event_connections_total"));
+    let both = |now: &str, times: &str| (now.to_owned(), times.to_owned());
+    assert_eq!((connected(), value("dso_engine_event_lag_seconds_count")), (both("0", "0"), "0".into()));
+    assert_eq!(watch.next().await, Observed::Connected);
+    assert_eq!(connected(), both("1", "1"));
+    world.run("app", &["--network=none"], &FOREVER);
+    watch.wait_for(&Observed::Container(world.cli.docker(&["inspect", "--format={{.Id}}", &world.named("app")]))).await;
+    assert_ne!(value("dso_engine_event_lag_seconds_count"), "0");
+    let lag: f64 = value("dso_engine_event_lag_seconds_sum").parse().unwrap();
+    assert!(lag > 0.0 && lag < SOON.as_secs_f64(), "{lag} s");
+    cutter.refuse(true);
+    cutter.cut();
+    watch.wait_for(&Observed::Lost).await;
+    assert_eq!(connected(), both("0", "1"));
+    cutter.refuse(false);
+    watch.wait_for(&Observed::Connected).await;
+    assert_eq!(connected(), both("1", "2"));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod capture;
 mod checking;
 mod cloud;
 mod documented;
+mod examining;
 mod failing;
 mod identity;
 mod logging_in;

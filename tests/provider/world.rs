@@ -107,6 +107,13 @@ impl World {
         shown.replace(self.proxy.address(), "ADDRESS")
     }
 
+    /// No secret may be in a text that is shown.
+    pub fn hides(&self, shown: &str) {
+        for secret in self.secrets.lock().unwrap().iter().chain(&self.proxy.tokens()) {
+            assert!(!shown.contains(secret), "a secret is shown");
+        }
+    }
+
     /// The class and the message of a read that must fail.
     pub async fn refused(&self, vault: &Instance, reference: &str) -> (ErrorKind, String) {
         let error = vault.read(&id(reference)).await.expect_err(reference);

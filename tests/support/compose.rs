@@ -4,7 +4,7 @@ use super::{
     cleanup::Scope,
     engine::{Engine, outcome},
 };
-use std::fs;
+use std::{fs, path::Path, process::Command};
 
 /// A project; its containers, networks and volumes go at the end.
 pub struct Compose {
@@ -21,9 +21,27 @@ impl Compose {
         compose
     }
 
+    /// A copy of the project in `folder`, whose volumes are this `driver`'s, and with `changes` over it.
+    pub fn copy(engine: &Engine, folder: &Path, driver: &str, changes: &str) -> Self {
+        let compose = Self { engine: engine.clone(), scope: Scope::new() };
+        let copied = Command::new("cp").arg("-rT").args([folder, &compose.scope.folder]).status().expect("cp");
+        assert!(copied.success(), "cp of {}", folder.display());
+        let file = fs::read_to_string(folder.join("compose.yaml")).expect("compose.yaml");
+        assert!(file.contains("driver: dso\n"), "{} has no volume of dso's", folder.display());
+        compose.rewrite(&file.replace("driver: dso\n", &format!("driver: {driver}\n")));
+        // Compose takes it by its name.
+        fs::write(compose.scope.folder.join("compose.override.yaml"), changes).expect("compose.override.yaml");
+        compose
+    }
+
     /// Another compose file for the same project.
     pub fn rewrite(&self, file: &str) {
         fs::write(self.scope.folder.join("compose.yaml"), file).expect("compose.yaml");
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.scope.folder
     }
 
     /// The project's name; a container is `<project>-<service>-1`, a volume `<project>_<volume>`.

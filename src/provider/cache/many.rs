@@ -10,7 +10,7 @@ use crate::{
 };
 use futures_util::future::join_all;
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::{sync::OwnedMutexGuard, task::JoinSet};
+use tokio::{sync::OwnedMutexGuard, task::JoinSet, time::Instant};
 
 /// What was found of several secrets, and what was not.
 #[derive(Debug, Default)]
@@ -148,8 +148,11 @@ impl Cache {
         let [first, _, ..] = ids else { return join_all(ids.iter().map(|id| self.read(id))).await };
         match self.provider(first) {
             Ok(provider) => {
+                let began = Instant::now();
                 let found = provider.read_many(ids).await;
-                found.into_iter().map(|found| Ok(self.versioned(found?))).collect()
+                self.metrics.read(first.provider(), began.elapsed());
+                let note = |error: &ProviderError| self.failed(first.provider(), error);
+                found.into_iter().map(|found| Ok(self.versioned(found.inspect_err(note)?))).collect()
             }
             Err(error) => ids.iter().map(|_| Err(error.clone())).collect(),
         }

@@ -78,6 +78,25 @@ impl LocalStore {
         &self.files.store.shown
     }
 
+    /// Where the identity is, or will be.
+    pub fn identity_path(&self) -> &Path {
+        &self.files.identity.path
+    }
+
+    /// Whether there is neither identity nor store. A store without its identity is a fault: another would not open it.
+    pub fn wants_identity(&self) -> Result<bool, StoreError> {
+        match (file::fingerprint(&self.files.identity)?, file::fingerprint(&self.files.store)?) {
+            (Some(_), _) => Ok(false),
+            (None, None) => Ok(true),
+            (None, Some(_)) => Err(StoreError::NoIdentity(self.files.identity.shown.clone())),
+        }
+    }
+
+    /// Makes the identity before the first secret, and returns its path; `Ok(None)` where there is one.
+    pub fn make_identity(&self) -> Result<Option<String>, StoreError> {
+        if self.wants_identity()? { self.ensure_identity() } else { Ok(None) }
+    }
+
     /// Reads `NAME`, `NAME#FIELD`, or the reference that a volume option has for it.
     pub fn target(&self, text: &str) -> Result<Target, String> {
         let scheme = format!("{}://", self.instance);

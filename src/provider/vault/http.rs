@@ -107,6 +107,15 @@ impl Http {
         self.base.scheme() == "http"
     }
 
+    pub fn is_loopback(&self) -> bool {
+        match self.base.host() {
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost",
+            None => false,
+        }
+    }
+
     pub fn namespace(&self) -> Option<&str> {
         self.namespace.as_ref().and_then(|namespace| namespace.to_str().ok())
     }

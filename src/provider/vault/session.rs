@@ -90,6 +90,15 @@ impl Session {
         }
     }
 
+    /// How it logs in.
+    pub fn method(&self) -> &'static str {
+        self.login.method()
+    }
+
+    pub fn is_token_file(&self) -> bool {
+        self.login.is_token_file()
+    }
+
     /// Whether a token that was answered 403 is dead. Then the next [`Self::token`] is another one.
     pub async fn is_dead(&self, token: &Token) -> Result<bool, ProviderError> {
         let _turn = self.turn.lock().await;

@@ -289,7 +289,13 @@ impl Entry {
 
     /// What became of it, for people.
     pub fn result(&self) -> String {
-        let end = match (self.step, self.back, self.judges) {
+        let words: Vec<_> = std::iter::once(self.ended_as()).chain(self.notes.iter().map(String::as_str)).collect();
+        words.join("; ")
+    }
+
+    /// The same without what was noted.
+    pub fn ended_as(&self) -> &'static str {
+        match (self.step, self.back, self.judges) {
             (Step::Done, true, _) => "told again",
             (Step::Done, false, true) => "verified",
             (Step::Done, false, false) => "told; it was not well before either, and proves nothing",
@@ -297,9 +303,7 @@ impl Entry {
             (Step::Left, ..) => "left alone",
             (Step::Deferred, ..) => "deferred: its budget of restarts is used up",
             _ => "not told",
-        };
-        let words: Vec<_> = std::iter::once(end).chain(self.notes.iter().map(String::as_str)).collect();
-        words.join("; ")
+        }
     }
 
     pub fn is_replaced(&self) -> bool {
