@@ -20,7 +20,7 @@ run_engine_tests = $(if $(shell command -v cargo-nextest),cargo nextest run --te
 scripts = .ci/run plugin/*.sh tests/support/*.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help build rootfs plugin plugin-push install-cli demo test test-engines check bench test-world clean-world
+.PHONY: help build rootfs plugin plugin-push install-cli demo test test-engines check bench pictures test-world clean-world
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -58,14 +58,18 @@ bench: test-world ## Print the figures: Mount, Unmount, docker run, memory, rota
 	@tests/support/sweep.sh
 	@status=0; cargo bench --bench mount || status=$$?; cargo bench --bench rotate || status=$$?; tests/support/sweep.sh || status=1; exit $$status
 
+pictures: test-world ## Draw what docker dso shows on a terminal, under docs/pictures
+	cargo test --test pictures
+
 plugin: rootfs ## Create and enable the plugin from the work tree (SET="DSO_LOG=debug …")
 	@plugin/install.sh $(PLUGIN) $(staged) $(SET)
 
 plugin-push: rootfs ## Push the plugin to a registry: PLUGIN=host:port/name:tag
 	@plugin/push.sh $(PLUGIN) $(staged)
 
-install-cli: build ## Install `docker dso` for this user
+install-cli: build ## Install `docker dso` and its manual for this user
 	install -D -m 0755 $(built)/docker-dso "$${DOCKER_CONFIG:-$$HOME/.docker}/cli-plugins/docker-dso"
+	$(built)/docker-dso man "$${XDG_DATA_HOME:-$$HOME/.local/share}/man/man1"
 
 build: ## Build the binaries (PROFILE=release, or dev)
 	cargo build --bins --profile $(PROFILE)

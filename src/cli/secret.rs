@@ -94,7 +94,7 @@ pub fn run(arguments: Arguments, config_dir: &Path) -> Result<(), Failure> {
 }
 
 /// The store of an instance: as dso.toml says, or the default where it says nothing of it.
-fn open(instance: &str, config_dir: &Path) -> Result<LocalStore, Failure> {
+pub(super) fn open(instance: &str, config_dir: &Path) -> Result<LocalStore, Failure> {
     let config_dir = std::path::absolute(config_dir).map_err(Failure::failed)?;
     let file = config_dir.join("dso.toml");
     let mut config = match fs::read_to_string(&file) {

@@ -6,8 +6,15 @@
     reason = "other processes are waited for and interrupted in real time"
 )]
 
+mod asking;
 mod crash;
+mod doctor;
+mod documented;
+mod import;
+mod init;
 mod process;
+#[path = "../support/terminal.rs"]
+mod pty;
 mod secret;
 mod terminal;
 

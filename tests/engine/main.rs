@@ -6,6 +6,8 @@ mod support;
 mod aws;
 mod azure;
 mod canary;
+mod cli;
+mod examples;
 mod hanging;
 mod harness;
 mod logging;
