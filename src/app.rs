@@ -5,7 +5,7 @@ mod instances;
 use crate::{
     api,
     config::{self, Config},
-    docker::{ContainerRuntime, Engine},
+    docker::{ContainerRuntime, Engine, Swarm},
     driver::{Driver, Parts},
     host::HostFiles,
     projection::Tmpfs,
@@ -91,7 +91,8 @@ async fn start(places: &Places, tasks: &TaskTracker, cancel: &CancellationToken)
         tracing::error!(%error, "deliveries are not recorded: is the disk of the engine's data root full?");
     }
     driver.start().await?;
-    let runtime: Arc<dyn ContainerRuntime> = Arc::new(Engine::at(&places.engine).measured(driver.metrics().clone()));
+    let engine = Arc::new(Engine::at(&places.engine).measured(driver.metrics().clone()));
+    let (runtime, swarm): (Arc<dyn ContainerRuntime>, Arc<dyn Swarm>) = (engine.clone(), engine);
     let table = Arc::new(Table::default());
     let (policy, faults) = Policy::parse(rotation.clone());
     if !faults.is_empty() {
@@ -101,7 +102,7 @@ async fn start(places: &Places, tasks: &TaskTracker, cancel: &CancellationToken)
     let rollouts = Rollouts::new(driver.clone(), runtime.clone(), policy, table.clone(), journal)?;
     let rollouts = Arc::new(rollouts);
     let followed = rollouts.clone();
-    let parts = reconcile::Parts { driver: driver.clone(), runtime, rollouts, table };
+    let parts = reconcile::Parts { driver: driver.clone(), runtime, swarm, rollouts, table };
     let sources = reconcile::Sources { driver: told, pushes: pushed };
     tasks.spawn(reconcile::run(parts, sources, cancel.clone()));
     tasks.spawn(follow(settings, (refresh, rotation), driver.clone(), followed, cancel.clone()));

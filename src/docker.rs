@@ -21,6 +21,7 @@ mod replica;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod signal;
+mod swarm;
 mod wire;
 
 use async_trait::async_trait;
@@ -32,6 +33,7 @@ use tokio::sync::mpsc;
 
 pub use engine::Engine;
 pub use error::RuntimeError;
+pub use swarm::{Labels, Role, Service, Swarm, SwarmSecret, SwarmView, UpdateState, Written};
 
 /// A container that mounts volumes, as it was when it was looked at.
 #[derive(Clone, Debug, PartialEq)]

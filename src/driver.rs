@@ -20,6 +20,9 @@ mod preview;
 mod refresh;
 mod render;
 mod rotation;
+mod serve;
+mod served;
+mod services;
 mod start;
 mod status;
 mod takeback;
@@ -53,6 +56,8 @@ pub use heal::InUse;
 pub use preview::{Preview, PreviewedFile, Sizes, Sourced};
 pub use refresh::Refreshed;
 pub use rotation::{Outcome, Shown, User};
+pub use serve::{Asked, Served};
+pub use served::Followed;
 pub use status::{State, Status};
 
 /// What the driver tells the reconcile queue: which volume, never what to do.
@@ -66,6 +71,8 @@ pub enum Event {
     Removed(VolumeName),
     /// It shows files that were not checked just now: somebody else mounted it, or it was taken over from an earlier process.
     Joined(VolumeName),
+    /// Swarm has asked for a secret, as the manager does that leads it.
+    Served,
 }
 
 /// What the driver is made of.
@@ -88,6 +95,8 @@ pub struct Driver {
     /// Held by whoever adds a volume.
     creating: AsyncMutex<()>,
     users: users::Users,
+    /// What services were given.
+    served: served::Ledger,
     /// The run of the engine that mounted last, and when it was first heard of.
     engine: Mutex<Option<(String, Instant)>>,
     /// Held by whoever looks for orphans.
@@ -164,6 +173,7 @@ impl Driver {
             volumes: Mutex::default(),
             creating: AsyncMutex::default(),
             users,
+            served: served::Ledger::default(),
             engine: Mutex::default(),
             looking: Arc::default(),
             happenings: Arc::default(),

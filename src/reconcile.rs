@@ -17,12 +17,13 @@ mod report;
 mod rolling;
 pub mod rollout;
 mod run;
+mod services;
 pub mod table;
 mod trial;
 mod verify;
 
 use crate::{
-    docker::{ContainerRuntime, Observed},
+    docker::{ContainerRuntime, Observed, Swarm},
     driver::{CheckKey, Driver, Event, Wanted},
     volume::VolumeName,
 };
@@ -31,6 +32,7 @@ use observe::{Observer, RESYNC, Then};
 use queue::Queue;
 use report::answer;
 use rollout::{Action, Rollouts};
+use services::Services;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -63,6 +65,8 @@ enum Key {
     Mend,
     /// Drop values that nobody needs any more.
     Evict,
+    /// Make the services of the Swarm equal to their secrets, if this node leads it.
+    Services,
 }
 
 /// Why a volume is looked at. For the record alone: what is done depends on what there is.
@@ -87,6 +91,7 @@ struct Done {
 pub struct Parts {
     pub driver: Arc<Driver>,
     pub runtime: Arc<dyn ContainerRuntime>,
+    pub swarm: Arc<dyn Swarm>,
     pub rollouts: Arc<Rollouts>,
     pub table: Arc<Table>,
 }
@@ -116,6 +121,7 @@ struct Context {
     driver: Arc<Driver>,
     observer: Observer,
     rollouts: Arc<Rollouts>,
+    services: Services,
     slots: Semaphore,
     rollout_slots: Semaphore,
     /// An engine that hangs must not keep secrets from being checked, nor containers that wait for a provider.
@@ -127,13 +133,15 @@ struct Context {
 
 /// Runs until `cancel`; then lets what has begun end.
 pub async fn run(parts: Parts, sources: Sources, cancel: CancellationToken) {
-    let Parts { driver, runtime, rollouts, table } = parts;
+    let Parts { driver, runtime, swarm, rollouts, table } = parts;
     let (tell, observed) = mpsc::channel(1024);
     let watching = runtime.clone();
     let mut watcher = JoinSet::new();
     watcher.spawn(async move { watching.watch(tell).await });
     let observer = Observer::new(driver.clone(), runtime, table, rollouts.clone());
-    let context = Arc::new(Context::new(driver, observer, rollouts));
+    let settings = rollouts.clone();
+    let services = Services::new(driver.clone(), swarm, move || settings.policy());
+    let context = Arc::new(Context::new(driver, observer, rollouts, services));
     turn(&context, sources, observed, cancel).await;
 }
 
@@ -147,6 +155,7 @@ async fn turn(
     let (mut running, mut keys) = (JoinSet::new(), HashMap::new());
     queue.push(Key::Evict, Instant::now() + EVICT_EVERY);
     queue.push(Key::Mend, Instant::now() + RESYNC);
+    queue.push(Key::Services, Instant::now());
     loop {
         context.driver.note_turn();
         let mut due = queue.next();
@@ -174,7 +183,7 @@ async fn turn(
                 }
             }
             Some(event) = sources.driver.recv() => accept(context, &mut queue, event),
-            Some(provider) = sources.pushes.recv() => push_checks(&context.driver, &mut queue, &provider),
+            Some(provider) = sources.pushes.recv() => push_checks(context, &mut queue, &provider),
             Some(seen) = observed.recv() => see(context, &mut queue, seen),
             () = sleep_until(next.unwrap_or_else(far)), if next.is_some() => {}
         }
@@ -189,6 +198,8 @@ fn accept(context: &Context, queue: &mut Queue<Key>, event: Event) {
     let (name, wanted) = match event {
         Event::Projected(name) => (name, Wanted::AsPlanned),
         Event::Joined(name) => (name, Wanted::Soon),
+        Event::Served if context.services.is_leading() => return,
+        Event::Served => return queue.push(Key::Services, Instant::now()),
         Event::Removed(name) => {
             context.rollouts.note_gone(&name);
             let asks = context.asked().gone(&name);
@@ -210,10 +221,12 @@ fn ask(context: &Context, queue: &mut Queue<Key>, name: &VolumeName, request: u6
     context.asked().add(name, request, context.driver.decisions(name), checks);
 }
 
-fn push_checks(driver: &Driver, queue: &mut Queue<Key>, provider: &str) {
-    for name in driver.checks_of_provider(provider) {
-        drop(schedule(driver, queue, &name, Wanted::Now));
+fn push_checks(context: &Context, queue: &mut Queue<Key>, provider: &str) {
+    for name in context.driver.checks_of_provider(provider) {
+        drop(schedule(&context.driver, queue, &name, Wanted::Now));
     }
+    context.services.hurry(provider);
+    queue.push(Key::Services, Instant::now());
 }
 
 fn see(context: &Context, queue: &mut Queue<Key>, seen: Observed) {
@@ -240,7 +253,7 @@ fn schedule(driver: &Driver, queue: &mut Queue<Key>, name: &VolumeName, wanted: 
 async fn run_key(context: Arc<Context>, key: Key, failures: u32, due: Instant) -> Done {
     let slots = match key {
         Key::Volume(_) => &context.rollout_slots,
-        Key::Engine | Key::Container(_) | Key::Users(_) => &context.engine_slots,
+        Key::Engine | Key::Container(_) | Key::Users(_) | Key::Services => &context.engine_slots,
         Key::Start(_) => &context.start_slots,
         Key::Check(_) | Key::Mend | Key::Evict => &context.slots,
     };
@@ -282,6 +295,7 @@ async fn run_key(context: Arc<Context>, key: Key, failures: u32, due: Instant) -
             driver.audit().expire(false);
             (Some(EVICT_EVERY), Vec::new())
         }
+        Key::Services => (context.services.reconcile().await, Vec::new()),
     };
     Done { key, again, failed, then }
 }
@@ -351,11 +365,12 @@ impl Cause {
 // === impl Context ===
 
 impl Context {
-    fn new(driver: Arc<Driver>, observer: Observer, rollouts: Arc<Rollouts>) -> Self {
+    fn new(driver: Arc<Driver>, observer: Observer, rollouts: Arc<Rollouts>, services: Services) -> Self {
         Self {
             driver,
             observer,
             rollouts,
+            services,
             slots: Semaphore::new(PARALLEL),
             rollout_slots: Semaphore::new(ROLLOUTS),
             engine_slots: Semaphore::new(PARALLEL),

@@ -38,6 +38,16 @@ impl SecretVersion {
         Self { label: label.into(), stamp: stamp.into() }
     }
 
+    /// Label and stamp in one word, by which two versions can be told apart where only text can be kept.
+    pub fn key(&self) -> String {
+        if self.stamp.is_empty() { self.label.clone() } else { format!("{}@{}", self.label, self.stamp) }
+    }
+
+    /// The label in a [`SecretVersion::key`].
+    pub fn label_of(key: &str) -> &str {
+        key.split_once('@').map_or(key, |(label, _)| label)
+    }
+
     /// What a person sees: the version's name at the provider.
     pub fn label(&self) -> &str {
         &self.label

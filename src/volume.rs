@@ -3,11 +3,13 @@
 mod on_rotate;
 pub mod options;
 pub mod records;
+pub mod service;
 pub mod store;
 pub mod template;
 
 pub use on_rotate::OnRotate;
 pub use options::{Attributes, Options, Source, VolumeSpec};
+pub use service::{ServiceSecret, Versions};
 pub use store::{Ledger, Record, Store};
 
 use serde::{Deserialize, Serialize};

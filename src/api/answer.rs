@@ -10,6 +10,7 @@ use hyper::{
 };
 use serde::Serialize;
 use std::convert::Infallible;
+use zeroize::Zeroizing;
 
 /// An answer that is not on the wire yet.
 pub struct Answer {
@@ -62,7 +63,8 @@ impl Answer {
     /// The one place that makes responses. `end` ends what would go on for ever.
     pub fn send(self, end: impl Future<Output = ()> + Send + 'static) -> Response<Sent> {
         let body = match self.body {
-            Body::Whole(bytes) => Full::new(Bytes::from(bytes)).boxed_unsync(),
+            // It may be a secret's value, for Swarm.
+            Body::Whole(bytes) => Full::new(Bytes::from_owner(Zeroizing::new(bytes))).boxed_unsync(),
             Body::Lines(lines) => {
                 let frame = |line: String| Ok(Frame::data(Bytes::from(line + "\n")));
                 StreamBody::new(lines.take_until(Box::pin(end)).map(frame)).boxed_unsync()

@@ -2,14 +2,17 @@
 
 use super::{
     answer::Answer,
-    protocol::{Activated, Capabilities, Done, Failure, Got, Listed, Mounted, Scope, Volume, VolumeRequest},
+    protocol::{
+        Activated, CONTENT_TYPE, Capabilities, Done, Failure, Got, Listed, Mounted, Scope, SecretRequest, Volume,
+        VolumeRequest, secret_reply,
+    },
 };
 use crate::{
-    driver::{Driver, DriverError},
+    driver::{Asked, Driver, DriverError},
     volume::MountId,
 };
 use hyper::StatusCode;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use std::sync::Arc;
 
 /// Answers one call of `engine`.
@@ -24,9 +27,7 @@ pub async fn route(driver: &Arc<Driver>, path: &str, body: &[u8], engine: &str) 
         "/VolumeDriver.Mount" => mount(driver, body, engine).await,
         "/VolumeDriver.Unmount" => unmount(driver, body).await,
         "/VolumeDriver.Remove" => remove(driver, body, engine).await,
-        "/SecretProvider.GetSecret" => Err(Fault(
-            "this version of dso serves secrets to volumes: in a service, mount a volume of driver `dso`".into(),
-        )),
+        "/SecretProvider.GetSecret" => secret(driver, body).await,
         _ => return Answer::plugin(StatusCode::NOT_FOUND, &Failure::new(format!("dso has no call `{path}`"))),
     };
     result.unwrap_or_else(|Fault(message)| Answer::plugin(StatusCode::OK, &Failure::new(message)))
@@ -52,13 +53,13 @@ fn list(driver: &Driver) -> Result<Answer, Fault> {
 }
 
 async fn create(driver: &Arc<Driver>, body: &[u8]) -> Result<Answer, Fault> {
-    let request = parse(body)?;
+    let request: VolumeRequest = parse(body)?;
     driver.create(&request.name, request.opts.unwrap_or_default()).await?;
     done()
 }
 
 async fn get(driver: &Driver, body: &[u8]) -> Result<Answer, Fault> {
-    let request = parse(body)?;
+    let request: VolumeRequest = parse(body)?;
     let found = driver.inspect(&request.name)?;
     ok(&Got {
         volume: Volume {
@@ -72,29 +73,43 @@ async fn get(driver: &Driver, body: &[u8]) -> Result<Answer, Fault> {
 }
 
 fn where_is(driver: &Driver, body: &[u8]) -> Result<Answer, Fault> {
-    let mountpoint = driver.path(&parse(body)?.name)?.unwrap_or_default();
+    let mountpoint = driver.path(&parse::<VolumeRequest>(body)?.name)?.unwrap_or_default();
     ok(&Mounted { mountpoint, err: "" })
 }
 
 async fn mount(driver: &Arc<Driver>, body: &[u8], engine: &str) -> Result<Answer, Fault> {
-    let request = parse(body)?;
+    let request: VolumeRequest = parse(body)?;
     let mountpoint = driver.mount(&request.name, mount_id(&request)?, engine).await?;
     ok(&Mounted { mountpoint, err: "" })
 }
 
 async fn unmount(driver: &Arc<Driver>, body: &[u8]) -> Result<Answer, Fault> {
-    let request = parse(body)?;
+    let request: VolumeRequest = parse(body)?;
     driver.unmount(&request.name, &mount_id(&request)?).await?;
     done()
 }
 
 async fn remove(driver: &Arc<Driver>, body: &[u8], engine: &str) -> Result<Answer, Fault> {
-    driver.remove(&parse(body)?.name, engine).await?;
+    driver.remove(&parse::<VolumeRequest>(body)?.name, engine).await?;
     done()
 }
 
+async fn secret(driver: &Arc<Driver>, body: &[u8]) -> Result<Answer, Fault> {
+    let request: SecretRequest = parse(body)?;
+    let asked = Asked {
+        secret: request.secret_name,
+        labels: request.secret_labels.unwrap_or_default(),
+        service: request.service_name,
+        service_labels: request.service_labels.unwrap_or_default(),
+        task: request.task_name,
+    };
+    let served = driver.serve(asked).await.map_err(|fault| Fault(format!("dso: {fault}")))?;
+    let reply = secret_reply(served.value.expose(), served.reusable);
+    Ok(Answer::text(StatusCode::OK, CONTENT_TYPE, reply))
+}
+
 /// After a plugin died in a call, the engine repeats that call with an empty body.
-fn parse(body: &[u8]) -> Result<VolumeRequest, Fault> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
     if body.is_empty() {
         return Err(Fault(
             "dso: the request is empty, as the engine's repetition of a broken-off one is: try again".into(),

@@ -22,7 +22,7 @@ use bollard::{
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -65,6 +65,10 @@ impl Engine {
     /// Measures its stream of events there.
     pub fn measured(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     async fn connect(&self) -> Result<Connection, RuntimeError> {

@@ -2,6 +2,7 @@
 //! health says what they make of it. A gate before and after each call lets calls fail, or the process that makes them die.
 
 mod runtime;
+pub mod swarm;
 
 use super::*;
 use std::{

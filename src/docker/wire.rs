@@ -48,12 +48,22 @@ impl Connection {
         Self::hearing(socket, None).await
     }
 
+    /// As [`Connection::to`], in the engine's own newest version: what is read and written back whole must lose nothing
+    /// that this engine knows and bollard does not.
+    pub(super) async fn to_newest(socket: &Path) -> Result<Self, RuntimeError> {
+        let version = ping_in_time(socket).await?;
+        Self::speaking(socket, version, None)
+    }
+
     /// As [`Connection::to`]; `heard` is told whenever the engine has begun to answer a request of `docker`.
     pub(super) async fn hearing(socket: &Path, heard: Option<Arc<Notify>>) -> Result<Self, RuntimeError> {
-        let version = match timeout(ANSWERS_WITHIN, ping(socket)).await {
-            Ok(version) => version.map_err(|error| RuntimeError::of(error, "say its version", None))?,
-            Err(_) => return Err(RuntimeError::Unreachable("it does not answer".into())),
-        };
+        let engine = ping_in_time(socket).await?;
+        // The newest version that the engine and bollard's models both know.
+        let version = if engine < *API_DEFAULT_VERSION { engine } else { *API_DEFAULT_VERSION };
+        Self::speaking(socket, version, heard)
+    }
+
+    fn speaking(socket: &Path, version: ClientVersion, heard: Option<Arc<Notify>>) -> Result<Self, RuntimeError> {
         let prefix = format!("/v{version}");
         let (socket, to, before) = (socket.to_owned(), socket.to_owned(), prefix.clone());
         let transport = move |request: BollardRequest| {
@@ -82,14 +92,20 @@ impl Connection {
     }
 }
 
-/// The newest version that the engine and bollard's models both know.
+async fn ping_in_time(socket: &Path) -> Result<ClientVersion, RuntimeError> {
+    match timeout(ANSWERS_WITHIN, ping(socket)).await {
+        Ok(version) => version.map_err(|error| RuntimeError::of(error, "say its version", None)),
+        Err(_) => Err(RuntimeError::Unreachable("it does not answer".into())),
+    }
+}
+
+/// The newest version that the engine knows.
 async fn ping(socket: &Path) -> Result<ClientVersion, Error> {
     let request = Request::builder().method(Method::GET).uri("/_ping").body(Full::<Bytes>::default())?;
     let response = send(socket, "", request).await?;
     let says = response.headers().get("api-version").and_then(|value| value.to_str().ok()).and_then(version);
     whole(response).await?;
-    let engine = says.ok_or(Error::APIVersionParseError {})?;
-    Ok(if engine < *API_DEFAULT_VERSION { engine } else { *API_DEFAULT_VERSION })
+    says.ok_or(Error::APIVersionParseError {})
 }
 
 fn version(text: &str) -> Option<ClientVersion> {

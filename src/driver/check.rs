@@ -117,6 +117,10 @@ impl Driver {
                 *longest = spec.max_stale.max(*longest);
             }
         }
+        for (id, max_stale) in self.served.secrets() {
+            let longest = keep.entry(id).or_insert(max_stale);
+            *longest = max_stale.max(*longest);
+        }
         self.parts.cache.evict(|id| match self.users.contains(id) {
             true => Some(Duration::MAX),
             false => keep.get(id).copied(),

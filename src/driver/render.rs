@@ -38,12 +38,8 @@ pub fn render(spec: &VolumeSpec, secrets: &Secrets) -> Result<FileSet, Faults> {
             }
         }
     }
-    let value = |reference: &SecretRef| value_of(reference, secrets).map_err(|fault| format!("`{reference}`: {fault}"));
     for (path, source) in &spec.files {
-        let contents = match source {
-            Source::Secret(reference) => value(reference),
-            Source::Template(template) => fill::render(template, value),
-        };
+        let contents = contents_of(source, secrets);
         let option = format!("option `{}.{path}`", source.kind());
         if let Some(contents) = faults.note(contents, &option) {
             add(path, contents, &mut faults, &option);
@@ -57,6 +53,15 @@ pub fn render(spec: &VolumeSpec, secrets: &Secrets) -> Result<FileSet, Faults> {
         }
     }
     faults.or(set)
+}
+
+/// What one file holds.
+pub fn contents_of(source: &Source, secrets: &Secrets) -> Result<SecretValue, String> {
+    let value = |reference: &SecretRef| value_of(reference, secrets).map_err(|fault| format!("`{reference}`: {fault}"));
+    match source {
+        Source::Secret(reference) => value(reference),
+        Source::Template(template) => fill::render(template, value),
+    }
 }
 
 fn secret<'a>(reference: &SecretRef, secrets: &'a Secrets) -> Result<&'a SecretValue, String> {

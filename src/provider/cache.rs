@@ -316,7 +316,8 @@ impl Cache {
 /// How the version of a secret without versions begins.
 const DIGEST: &str = "content-";
 
-fn is_digest(version: &SecretVersion) -> bool {
+/// Whether the version means something in this process alone.
+pub fn is_digest(version: &SecretVersion) -> bool {
     version.label().starts_with(DIGEST)
 }
 

@@ -130,7 +130,6 @@ fn dsos_own_labels_and_those_of_others_are_no_faults() {
         ("dso.on-rotate", "restart"),
         ("dso.rollout", "1"),
         ("dso.replaces", "2"),
-        ("dso.allow", "x"),
         ("dsox", ""),
         ("com.docker.swarm.task", ""),
     ];

@@ -56,7 +56,7 @@ const ON_FAILURE: &str = "dso.on-failure";
 /// On containers that a rollout made: which rollout, and in place of which container.
 pub const ROLLOUT: &str = "dso.rollout";
 pub const REPLACES: &str = "dso.replaces";
-const LABELS: [&str; 6] = [ON_ROTATE, VERIFY_TIMEOUT, ON_FAILURE, ROLLOUT, REPLACES, "dso.allow"];
+const LABELS: [&str; 5] = [ON_ROTATE, VERIFY_TIMEOUT, ON_FAILURE, ROLLOUT, REPLACES];
 const SWARM_TASK: &str = "com.docker.swarm.task.id";
 
 // === impl Policy ===

@@ -7,8 +7,8 @@ mod redacted;
 
 use super::*;
 use crate::{
-    docker::scripted::{Engine, Gate, Runtime, Script},
-    driver::{State, workbench::Bench, workbench::down},
+    docker::scripted::{Engine, Gate, Runtime, Script, swarm::ScriptedSwarm},
+    driver::{Asked, State, workbench::Bench, workbench::down},
 };
 use policy::Policy;
 use tokio::task::JoinHandle;
@@ -18,6 +18,7 @@ struct Running {
     engine: Arc<Engine>,
     pushes: mpsc::UnboundedSender<String>,
     cancel: CancellationToken,
+    swarm: Arc<ScriptedSwarm>,
     task: JoinHandle<()>,
 }
 
@@ -42,12 +43,13 @@ impl Running {
         let journal = bench.dir.path().join("state/journal");
         let rollouts =
             Rollouts::new(driver.clone(), runtime.clone(), Policy::default(), table.clone(), journal).unwrap();
+        let swarm = Arc::new(ScriptedSwarm::default());
         // One clock for both: the engine's goes on with the paused one.
         let clock = engine.clone();
         let rollouts = rollouts.scripted(move || clock.now(), Arc::default());
-        let parts = Parts { driver, runtime, rollouts: Arc::new(rollouts), table };
+        let parts = Parts { driver, runtime, swarm: swarm.clone(), rollouts: Arc::new(rollouts), table };
         let task = tokio::spawn(run(parts, sources, cancel.clone()));
-        Self { bench, engine, pushes, cancel, task }
+        Self { bench, engine, pushes, cancel, swarm, task }
     }
 
     /// Waits until the volume's file has `text`; returns how long that took.
@@ -307,7 +309,9 @@ async fn an_engine_that_does_not_answer_keeps_no_secret_from_being_checked() {
         (bench.driver.clone(), Arc::new(Table::default()), bench.dir.path().join("state/journal"));
     let rollouts = Rollouts::new(driver.clone(), runtime.clone(), Policy::default(), table.clone(), journal).unwrap();
     let rollouts = Arc::new(rollouts);
-    let context = Context::new(driver.clone(), Observer::new(driver, runtime, table, rollouts.clone()), rollouts);
+    let services = Services::new(driver.clone(), Arc::new(ScriptedSwarm::default()), Arc::<Policy>::default);
+    let observer = Observer::new(driver.clone(), runtime, table, rollouts.clone());
+    let context = Context::new(driver, observer, rollouts, services);
     let (_pushes, pushes) = mpsc::unbounded_channel();
     let (tell, observed) = mpsc::channel(1024);
     // A list that never comes, and more events behind it than there are slots.
@@ -337,4 +341,20 @@ async fn a_volume_that_is_removed_leaves_no_journal() {
     running.bench.driver.remove("v", "engine").await.unwrap();
     running.pass(1).await;
     assert_eq!(left(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_are_looked_at_as_soon_as_swarm_asks_for_a_secret() {
+    let running = Running::new().await;
+    running.pass(1).await;
+    running.bench.provider.put("app", "1", b"x");
+    running.swarm.secret("pin", &[("dso.ref", "p://app")]);
+    running.swarm.service("app", &["pin"], &[]);
+    running.swarm.lead(true);
+    let labels = || running.swarm.labels_of_secret("pin");
+    running.pass(1).await;
+    assert!(!labels().contains_key("dso.versions"), "until the interval has passed, nobody knows who leads now");
+    running.bench.driver.serve(Asked { labels: labels(), ..Asked::default() }).await.unwrap();
+    running.pass(1).await;
+    assert!(labels().contains_key("dso.versions"));
 }

@@ -82,6 +82,15 @@ impl SecretId {
     pub fn param(&self, name: &str) -> Option<&str> {
         self.params.get(name).map(String::as_str)
     }
+
+    /// The same secret, pinned to one version: a reference with `?version=`. Whether its provider has such, its
+    /// `validate` says.
+    pub fn pinned(&self, version: &str) -> Self {
+        let mut pinned = self.clone();
+        pinned.params.remove("stage");
+        pinned.params.insert("version".into(), version.into());
+        pinned
+    }
 }
 
 impl fmt::Display for SecretId {

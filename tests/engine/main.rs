@@ -21,6 +21,7 @@ mod serve;
 mod share;
 mod socket;
 mod survive;
+mod swarm;
 mod torn;
 mod vault;
 mod wire;

@@ -159,10 +159,12 @@ impl<'a> Life<'a> {
         let (cancel, (_, pushes)) = (CancellationToken::new(), mpsc::unbounded_channel());
         let sources = Sources { driver: self.process.told.take().unwrap(), pushes };
         let (driver, table) = (self.process.driver.clone(), Arc::new(Table::default()));
-        let runtime: Arc<dyn ContainerRuntime> = Arc::new(Engine::at(self.world.base.join("no-engine.sock")));
+        let engine = Arc::new(Engine::at(self.world.base.join("no-engine.sock")));
+        let runtime: Arc<dyn ContainerRuntime> = engine.clone();
         let journal = self.world.base.join("plugin/data/journal");
         let rollouts = Rollouts::new(driver.clone(), runtime.clone(), Policy::default(), table.clone(), journal);
-        let parts = reconcile::Parts { driver, runtime, rollouts: Arc::new(rollouts.unwrap()), table };
+        let rollouts = Arc::new(rollouts.unwrap());
+        let parts = reconcile::Parts { driver, runtime, swarm: engine, rollouts, table };
         self.process.tasks.spawn(reconcile::run(parts, sources, cancel.clone()));
         cancel
     }

@@ -21,6 +21,7 @@ pub mod reader;
 pub mod registry;
 pub mod scan;
 pub mod server;
+pub mod swarm;
 pub mod terminal;
 pub mod vault;
 

@@ -149,6 +149,16 @@ impl OwnEngine {
         }
     }
 
+    /// Its network namespace, as `ip netns` names it.
+    pub fn namespace(&self) -> &str {
+        &self.scope.name
+    }
+
+    /// Whether it was started and not ended since.
+    pub fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("the engine runs").id()
     }

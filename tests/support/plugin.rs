@@ -15,6 +15,7 @@ use std::{
 pub struct Plugin {
     engine: Engine,
     scope: Scope,
+    name: String,
     id: String,
 }
 
@@ -22,6 +23,7 @@ pub struct Plugin {
 pub struct Preparation {
     engine: Engine,
     scope: Scope,
+    name: String,
     settings: Vec<String>,
 }
 
@@ -31,6 +33,12 @@ impl Preparation {
     /// `docker plugin set NAME=value`.
     pub fn set(mut self, setting: &str) -> Self {
         self.settings.push(setting.into());
+        self
+    }
+
+    /// A name that is the same on several engines of the test's own.
+    pub fn called(mut self, name: &str) -> Self {
+        self.name = format!("{name}:latest");
         self
     }
 
@@ -73,12 +81,11 @@ impl Preparation {
     /// Created and set, but not enabled.
     pub fn create(self) -> Plugin {
         let (staged, config) = (self.staged(), self.config_dir());
-        let Self { engine, scope, settings } = self;
-        let name = format!("{}:latest", scope.name);
+        let Self { engine, scope, name, settings } = self;
         let id = engine.docker(&["plugin", "create", &name, staged.to_str().expect("UTF-8")]);
         assert_eq!(id, name, "what `docker plugin create` prints");
         let id = engine.docker(&["plugin", "inspect", "--format", "{{.ID}}", &name]);
-        let plugin = Plugin { engine, scope, id };
+        let plugin = Plugin { engine, scope, name, id };
         plugin.set(&format!("config.source={}", config.display()));
         let socket = plugin.engine.socket();
         if let Some(folder) = socket.parent().filter(|folder| !folder.ends_with("run")) {
@@ -95,7 +102,8 @@ impl Plugin {
     pub fn on(engine: &Engine) -> Preparation {
         let scope = Scope::new();
         fs::create_dir(scope.folder.join("config")).expect("the config folder");
-        Preparation { engine: engine.clone(), scope, settings: Vec::new() }
+        let name = format!("{}:latest", scope.name);
+        Preparation { engine: engine.clone(), scope, name, settings: Vec::new() }
     }
 
     pub fn engine(&self) -> &Engine {
@@ -104,7 +112,7 @@ impl Plugin {
 
     /// The name, which is also the driver's: `dso-test-1-1:latest`.
     pub fn driver(&self) -> String {
-        format!("{}:latest", self.scope.name)
+        self.name.clone()
     }
 
     pub fn id(&self) -> &str {

@@ -5,6 +5,7 @@
 
 use super::{Cache, Entry};
 use crate::{
+    metrics::Served,
     provider::ProviderError,
     secret::{Secret, SecretId},
 };
@@ -102,8 +103,11 @@ impl Cache {
             let entry = self.entry(id);
             match Arc::clone(&entry.flight).try_lock_owned() {
                 Ok(turn) => match entry.settled(wanted) {
-                    Some(outcome) => done.push((id.clone(), outcome)),
-                    None => turns.push((entry, turn)),
+                    Some(outcome) => done.push((id.clone(), outcome.map(|held| self.hit(held)))),
+                    None => {
+                        self.metrics.served(Served::Miss);
+                        turns.push((entry, turn));
+                    }
                 },
                 Err(_) => busy.push(id),
             }
