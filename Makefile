@@ -59,7 +59,11 @@ bench: test-world ## Print the figures: Mount, Unmount, docker run, memory, rota
 	@status=0; cargo bench --bench mount || status=$$?; cargo bench --bench rotate || status=$$?; tests/support/sweep.sh || status=1; exit $$status
 
 pictures: test-world ## Draw what docker dso shows on a terminal, under docs/pictures
-	cargo test --test pictures
+	cargo test --test pictures --no-run
+	@# Over the host's own /etc, where nobody else sees it.
+	unshare --mount sh -ec 'mount -t tmpfs none /mnt; mkdir /mnt/upper /mnt/work; \
+		mount -t overlay none -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc; \
+		install -d -m 0700 /etc/dso; exec cargo test --test pictures'
 
 plugin: rootfs ## Create and enable the plugin from the work tree (SET="DSO_LOG=debug …")
 	@plugin/install.sh $(PLUGIN) $(staged) $(SET)

@@ -1,26 +1,29 @@
-//! `make pictures`: what `docker dso` shows on a terminal, as SVG under docs/pictures.
-//!
-//! Every line is what the real command wrote to a real terminal, of a real engine of its own, where names can be those of an
-//! example. Only the frame is made here.
+//! `make pictures`: what `docker dso` shows in a real terminal program, as PNG under docs/pictures. The engine is one of its own, where
+//! names can be those of an example, and the Makefile gives it an `/etc` of its own, so that `/etc/dso` is the example's too.
 
 #[path = "../support/mod.rs"]
 mod support;
 
-mod screen;
+mod xterm;
 
-use std::{fs, process::Command};
-use support::{
-    BUSYBOX, SOON, engine::Engine, local::LocalSecrets, own_engine::OwnEngine, plugin::Plugin, root, terminal::Session,
-    wait_for,
+use std::{
+    fs,
+    path::{Path, PathBuf},
 };
+use support::{
+    BUSYBOX, SOON, engine::Engine, local::LocalSecrets, own_engine::OwnEngine, plugin::Plugin, root, wait_for,
+};
+use xterm::Screen;
 
 const SCRIPT: &str = "trap : HUP; while :; do sleep 0.05; done";
 
 fn main() {
     let engine = OwnEngine::start();
     engine.load_images();
-    let stage = Plugin::on(&engine).config("dso.toml", "[rotation]\nsettle = '1s'\n");
-    let store = LocalSecrets::in_dir(&stage.config_dir());
+    let (stage, config) = (Plugin::on(&engine), Path::new("/etc/dso"));
+    assert!(config.is_dir(), "run `make pictures`");
+    fs::write(config.join("dso.toml"), "[rotation]\nsettle = '1s'\n").expect("dso.toml");
+    let store = LocalSecrets::in_dir(config);
     store.set("app#password", "first");
     store.set("app#user", "app");
     store.set("tls#key.pem", "key");
@@ -28,7 +31,7 @@ fn main() {
     engine.docker(&["plugin", "create", "dso:latest", stage.staged().to_str().expect("UTF-8")]);
     let sockets = engine.socket();
     let folder = sockets.parent().expect("a folder").display().to_string();
-    for (setting, value) in [("config.source", stage.config_dir().display().to_string()), ("engine.source", folder)] {
+    for (setting, value) in [("config.source", config.display().to_string()), ("engine.source", folder)] {
         engine.docker(&["plugin", "set", "dso", &format!("{setting}={value}")]);
     }
     engine.docker(&["plugin", "enable", "dso"]);
@@ -69,9 +72,17 @@ fn main() {
     store.set("app#password", "second");
     let _ = engine.try_docker(&["dso", "refresh", "--wait", "app-secrets"]);
     store.set("app#password", "third");
-    picture(&engine, "refresh", &["refresh", "--wait", "app-secrets"]);
-    picture(&engine, "ls", &["ls"]);
-    picture(&engine, "inspect", &["inspect", "app-secrets"]);
+    let screen = Screen::start();
+    for (name, words) in [
+        ("refresh", &["dso", "refresh", "--wait", "app-secrets"][..]),
+        ("ls", &["dso", "ls"]),
+        ("inspect", &["dso", "inspect", "app-secrets"]),
+    ] {
+        screen.picture(&engine.command(), words, &picture(name));
+    }
+    // With the volume that cannot be mounted there is an error, and the doctor says so by its exit code too.
+    engine.docker(&["volume", "rm", "billing"]);
+    screen.picture(&engine.command(), &["dso", "doctor"], &picture("doctor"));
 
     engine.docker(&["rm", "--force", "web", "worker", "proxy"]);
     engine.docker(&["plugin", "disable", "--force", "dso"]);
@@ -83,13 +94,6 @@ fn volume(engine: &Engine, name: &str, options: &[&str]) {
     engine.docker(&words);
 }
 
-fn picture(engine: &Engine, name: &str, words: &[&str]) {
-    let mut command: Command = engine.command();
-    command.arg("dso").args(words).env("TERM", "xterm").env_remove("NO_COLOR");
-    let (code, shown) = Session::start(command).end();
-    assert_eq!(code, Some(0), "{shown}");
-    let typed = format!("$ docker dso {}", words.join(" "));
-    let file = root().join("docs/pictures").join(format!("{name}.svg"));
-    fs::write(&file, screen::svg(&format!("{typed}\r\n{shown}"))).expect("docs/pictures");
-    println!("{}", file.display());
+fn picture(name: &str) -> PathBuf {
+    root().join("docs/pictures").join(format!("{name}.png"))
 }
