@@ -1,4 +1,4 @@
-//! `docker dso secret set|get|ls|rm`: the embedded store, on the host that has it.
+//! `docker dso secret set|get|ls|rm|rotate-key`: the embedded store, on the host that has it.
 
 use super::{Failure, input, output_failed, print, prompt, say};
 use crate::{
@@ -57,6 +57,11 @@ enum Command {
         #[arg(value_name = "NAME", required = true)]
         names: Vec<String>,
     },
+    /// Encrypt the store anew, with a new key in the identity file
+    ///
+    /// Secrets and their versions stay as they are, and no container is told. Copies of the store that were made before are
+    /// opened by the old identity alone.
+    RotateKey,
 }
 
 #[derive(Args)]
@@ -90,6 +95,16 @@ pub fn run(arguments: Arguments, config_dir: &Path) -> Result<(), Failure> {
         Command::Get { name } => get(&open(&arguments.provider, config_dir)?, &name),
         Command::Ls { format, quiet } => list(&open(&arguments.provider, config_dir)?, format, quiet),
         Command::Rm { names } => remove(&open(&arguments.provider, config_dir)?, &names),
+        Command::RotateKey => rotate_key(&arguments.provider, config_dir),
+    }
+}
+
+/// dso.toml as it is; empty where there is none.
+fn settings(file: &Path) -> Result<toml::Table, Failure> {
+    match fs::read_to_string(file) {
+        Ok(text) => parse(&text).map_err(|fault| Failure::Failed(format!("{}: {fault}", file.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(toml::Table::new()),
+        Err(error) => Err(Failure::Failed(format!("cannot read `{}`: {error}", file.display()))),
     }
 }
 
@@ -97,11 +112,7 @@ pub fn run(arguments: Arguments, config_dir: &Path) -> Result<(), Failure> {
 pub(super) fn open(instance: &str, config_dir: &Path) -> Result<LocalStore, Failure> {
     let config_dir = std::path::absolute(config_dir).map_err(Failure::failed)?;
     let file = config_dir.join("dso.toml");
-    let mut config = match fs::read_to_string(&file) {
-        Ok(text) => parse(&text).map_err(|fault| Failure::Failed(format!("{}: {fault}", file.display())))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => toml::Table::new(),
-        Err(error) => return Err(Failure::Failed(format!("cannot read `{}`: {error}", file.display()))),
-    };
+    let mut config = settings(&file)?;
     let named = config.get_mut("provider").and_then(toml::Value::as_table_mut).and_then(|all| all.remove(instance));
     let table = match named {
         Some(toml::Value::Table(mut table)) => match table.remove("type") {
@@ -254,4 +265,39 @@ fn remove(store: &LocalStore, names: &[String]) -> Result<(), Failure> {
         }
     }
     if faults.is_empty() { Ok(()) } else { Err(Failure::Failed(faults.join("; "))) }
+}
+
+fn rotate_key(instance: &str, config_dir: &Path) -> Result<(), Failure> {
+    let store = open(instance, config_dir)?;
+    if let Some(other) = sharer(&store, instance, config_dir)? {
+        return Err(Failure::Failed(format!(
+            "[provider.{other}] has the same identity file, and its store would not open any more: give it one of its own first \
+             (`identity_file`)"
+        )));
+    }
+    let path = store.rotate_key().map_err(Failure::failed)?;
+    say(&format!(
+        "Keep a copy of `{path}` in place of the one that you have: that opens copies of the store from before alone. Values that \
+         somebody may have read are changed at their source."
+    ));
+    print(&format!("{} has a new key", store.path()))
+}
+
+/// Another store that is opened by the same identity.
+fn sharer(store: &LocalStore, instance: &str, config_dir: &Path) -> Result<Option<String>, Failure> {
+    let settings = settings(&config_dir.join("dso.toml"))?;
+    let named = settings.get("provider").and_then(toml::Value::as_table).into_iter().flatten();
+    let of_type = |table: &toml::Value| table.get("type").and_then(toml::Value::as_str) == Some("local");
+    let others = named.filter(|(name, table)| *name != instance && of_type(table)).map(|(name, _)| name.clone());
+    for other in others.chain((instance != "local").then(|| "local".to_owned())) {
+        let shares = open(&other, config_dir).is_ok_and(|other| {
+            other.identity_path() == store.identity_path()
+                && Path::new(other.path()).exists()
+                && other.path() != store.path()
+        });
+        if shares {
+            return Ok(Some(other));
+        }
+    }
+    Ok(None)
 }

@@ -1,4 +1,4 @@
-//! `secret set|get|ls|rm`.
+//! `secret set|get|ls|rm|rotate-key`.
 
 use super::{Host, mode};
 use std::{
@@ -326,4 +326,31 @@ fn a_reader_that_goes_away_is_no_fault() {
     drop(out);
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]));
+}
+
+#[test]
+fn a_new_key_is_made_and_told_of_and_never_takes_the_key_of_another_store() {
+    let host = Host::new();
+    host.ok("secret set app", CANARY.as_bytes());
+    let files = || ["identity", "local.age"].map(|file| fs::read(host.file(file)).unwrap());
+    let before = files();
+    let ran = host.run("secret rotate-key", b"");
+    assert_eq!(ran.out, format!("{} has a new key\n", host.file("local.age").display()).into_bytes());
+    assert!(ran.err.starts_with(&format!("Keep a copy of `{}`", host.file("identity").display())), "{}", ran.err);
+    let after = files();
+    assert!(before[0] != after[0] && before[1] != after[1]);
+    assert_eq!(host.text("secret get app"), CANARY);
+
+    let other = "[provider.other]\ntype = 'local'\nstore = '/etc/dso/other.age'\n";
+    fs::write(host.file("dso.toml"), other).unwrap();
+    host.ok("secret set --provider other app", b"theirs");
+    for of in ["local", "other"] {
+        let ran = host.run(&format!("secret rotate-key --provider {of}"), b"");
+        assert!(ran.code == Some(1) && ran.err.contains("has the same identity file"), "{}", ran.err);
+    }
+    assert_eq!(files(), after);
+    fs::write(host.file("dso.toml"), format!("{other}identity_file = '/etc/dso/other-identity'\n")).unwrap();
+    fs::copy(host.file("identity"), host.file("other-identity")).unwrap();
+    host.ok("secret rotate-key", b"");
+    assert_eq!(host.text("secret get --provider other app"), "theirs");
 }

@@ -167,6 +167,25 @@ impl LocalStore {
         Ok(done.result)
     }
 
+    /// Gives the store a new key; returns the identity file's path. Versions stay: no container is told of it.
+    ///
+    /// The identity file holds both keys before the store has the new one, and the new one alone after that: whoever
+    /// reads meanwhile, or after a crash at any point, has the key for what is there.
+    pub fn rotate_key(&self) -> Result<String, StoreError> {
+        let (store, named) = (&self.files.store, &self.files.identity);
+        if file::fingerprint(store)?.is_none() {
+            return Err(StoreError::NoStore(store.shown.clone()));
+        }
+        let _lock = lock(store)?;
+        let document = Loaded::read(&self.files)?.document;
+        let old = seal::identity(named)?.ok_or_else(|| StoreError::NoIdentity(named.shown.clone()))?;
+        let new = seal::generate();
+        replace(named, &new.before(&old).text())?;
+        replace(store, &seal::seal(&new, &document.encode(), &self.files)?)?;
+        replace(named, &new.text())?;
+        Ok(named.shown.clone())
+    }
+
     /// Reads, changes and replaces the store under its lock; `change` says whether there is something to write.
     fn change<T>(
         &self,
@@ -201,7 +220,7 @@ impl LocalStore {
             return Ok(None);
         }
         make_folder(named)?;
-        let (_, text) = seal::generate();
+        let text = seal::generate().text();
         let fresh = sibling(&named.path, &format!(".{}.new", random_id(named)?));
         write_new(&fresh, &text, None).map_err(StoreError::io("write", &named.shown))?;
         // Another store's first secret may make the same identity now: the first one stays.
@@ -271,22 +290,22 @@ fn lock(store: &Named) -> Result<File, StoreError> {
     }
 }
 
-/// Puts `sealed` in the store's place. The lock is held: what a crash left of an earlier attempt is nobody's.
-fn replace(store: &Named, sealed: &[u8]) -> Result<(), StoreError> {
-    let fresh = sibling(&store.path, ".new");
-    let owner = fs::metadata(&store.path).ok().map(|meta| (meta.uid(), meta.gid()));
+/// Puts `bytes` in a file's place. The lock is held: what a crash left of an earlier attempt is nobody's.
+fn replace(named: &Named, bytes: &[u8]) -> Result<(), StoreError> {
+    let fresh = sibling(&named.path, ".new");
+    let owner = fs::metadata(&named.path).ok().map(|meta| (meta.uid(), meta.gid()));
     let replaced = || {
         match fs::remove_file(&fresh) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        write_new(&fresh, sealed, owner)?;
-        fs::rename(&fresh, &store.path)?;
-        sync_folder(&store.path)
+        write_new(&fresh, bytes, owner)?;
+        fs::rename(&fresh, &named.path)?;
+        sync_folder(&named.path)
     };
     replaced().map_err(|error| {
         let _ = fs::remove_file(&fresh);
-        StoreError::io("write", &store.shown)(error)
+        StoreError::io("write", &named.shown)(error)
     })
 }
 

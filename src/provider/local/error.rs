@@ -22,7 +22,7 @@ pub enum StoreError {
     #[error("the identity file `{path}` belongs to user id {uid}, who can read every secret: run `chown root {path}`")]
     IdentityOwner { path: String, uid: u32 },
     #[error(
-        "the identity file `{0}` does not hold exactly one age identity (a line that starts with AGE-SECRET-KEY-1): restore it from a backup"
+        "the identity file `{0}` does not hold an age identity alone (a line that starts with AGE-SECRET-KEY-1): restore it from a backup"
     )]
     BadIdentity(String),
     #[error(

@@ -24,8 +24,18 @@ pub struct Loaded {
 // === impl Loaded ===
 
 impl Loaded {
-    /// Reads, opens and parses the store.
+    /// Reads, opens and parses the store. A store whose key is changed just now is read again.
     pub fn read(files: &Files) -> Result<Self, StoreError> {
+        let before = file::fingerprint(&files.store)?;
+        match Self::read_once(files) {
+            Err(StoreError::WrongIdentity { .. }) if file::fingerprint(&files.store)? != before => {
+                Self::read_once(files)
+            }
+            read => read,
+        }
+    }
+
+    fn read_once(files: &Files) -> Result<Self, StoreError> {
         let Some(mut opened) = file::open(&files.store, STORE_LIMIT)? else {
             return Err(StoreError::NoStore(files.store.shown.clone()));
         };

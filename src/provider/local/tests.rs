@@ -148,11 +148,15 @@ async fn everything_that_can_be_wrong_with_the_files_has_its_own_class_and_messa
     *flipped.last_mut().unwrap() ^= 1;
     check(&flipped, ErrorKind::Malformed, damaged).await;
 
-    fs::write(&identity, seal::generate().1).unwrap();
+    fs::write(&identity, seal::generate().text()).unwrap();
     check(&sealed, ErrorKind::Unauthenticated, "the identity in `/etc/dso/identity` does not open the store").await;
     fs::write(&identity, "nonsense").unwrap();
-    check(&sealed, ErrorKind::Misconfigured, "the identity file `/etc/dso/identity` does not hold exactly one age")
-        .await;
+    check(
+        &sealed,
+        ErrorKind::Misconfigured,
+        "the identity file `/etc/dso/identity` does not hold an age identity alone",
+    )
+    .await;
     fs::remove_file(&identity).unwrap();
     check(&sealed, ErrorKind::Unauthenticated, "the identity file `/etc/dso/identity` is missing").await;
     fs::create_dir(&identity).unwrap();
@@ -352,4 +356,68 @@ async fn many_readers_at_once_all_have_the_value() {
     for reader in readers {
         assert_eq!(reader.await.unwrap(), pair("one", "1"));
     }
+}
+
+#[tokio::test]
+async fn a_new_key_opens_the_same_secrets_of_the_same_versions_and_the_old_one_nothing() {
+    let mut world = World::new();
+    world.set("a", "one");
+    world.set("b", "two");
+    let old = fs::read(world.path("identity")).unwrap();
+    let store = LocalStore::open("local", toml::Table::new(), &world.host).unwrap();
+    assert_eq!(store.rotate_key().unwrap(), world.path("identity").to_str().unwrap());
+    assert_eq!(world.read("a").await.unwrap(), pair("one", "1"));
+    assert_eq!(world.read("b").await.unwrap(), pair("two", "2"));
+    let new = fs::read_to_string(world.path("identity")).unwrap();
+    assert_eq!(new.matches("AGE-SECRET-KEY-1").count(), 1, "the old key is gone from the file");
+    assert_ne!(new.as_bytes(), old);
+    assert_eq!(fs::metadata(world.path("identity")).unwrap().permissions().mode() & 0o777, 0o600);
+    world.set("a", "three");
+    assert_eq!(world.read("a").await.unwrap(), pair("three", "3"));
+    fs::write(world.path("identity"), &old).unwrap();
+    world.provider = Local::build("local", toml::Table::new(), &world.host).unwrap();
+    assert_eq!(world.fails("a").await.0, ErrorKind::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_change_of_the_key_that_was_cut_short_leaves_a_store_that_opens_and_can_be_finished() {
+    let world = World::new();
+    world.set("a", "one");
+    let (first, sealed) =
+        (fs::read_to_string(world.path("identity")).unwrap(), fs::read(world.path("local.age")).unwrap());
+    let store = LocalStore::open("local", toml::Table::new(), &world.host).unwrap();
+    store.rotate_key().unwrap();
+    let (second, resealed) =
+        (fs::read_to_string(world.path("identity")).unwrap(), fs::read(world.path("local.age")).unwrap());
+    // After the first step the store is the old one, after the second the new one; both keys are there.
+    for there in [&sealed, &resealed] {
+        fs::write(world.path("identity"), format!("{second}{first}")).unwrap();
+        fs::write(world.path("local.age"), there).unwrap();
+        assert_eq!(world.read("a").await.unwrap(), pair("one", "1"));
+        store.rotate_key().unwrap();
+        assert_eq!(world.read("a").await.unwrap(), pair("one", "1"));
+        assert_eq!(fs::read_to_string(world.path("identity")).unwrap().matches("AGE-SECRET-KEY-1").count(), 1);
+    }
+}
+
+#[test]
+fn who_reads_while_the_key_changes_is_never_refused() {
+    let world = World::new();
+    world.set("a", "one");
+    let store = || LocalStore::open("local", toml::Table::new(), &world.host).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (store, mut reads) = (store(), 0);
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(store.get(&store.target("a").unwrap()).unwrap().expose(), b"one");
+                reads += 1;
+            }
+            reads
+        });
+        let writer = store();
+        (0..100).for_each(|_| drop(writer.rotate_key().unwrap()));
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(reader.join().unwrap() > 100);
+    });
 }
