@@ -50,6 +50,18 @@ async fn secrets_that_are_gone_forbidden_or_without_versions() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn secrets_are_asked_for_unless_their_provider_does_not_answer() {
+    let bench = Bench::new().await;
+    bench.volume("v", &[("file.x", "p://app")]).await;
+    let about_app =
+        async || found(&bench, "policy").await.iter().filter(|(_, subject, _)| subject == "p://app").count();
+    bench.provider.finds(Finding::error("policy", "", "one of them may not be read", "let it"));
+    assert_eq!(about_app().await, 1, "others may be");
+    bench.provider.finds(Finding::error("identity", "", "no token", "give it one"));
+    assert_eq!(about_app().await, 0, "it would say the same again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn volumes_that_failed_are_stale_or_orphaned_and_labels_that_mean_nothing() {
     let bench = Bench::new().await;
     bench.volume("failed", &[("file.x", "p://none")]).await;

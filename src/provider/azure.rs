@@ -1,8 +1,9 @@
 //! Provider `azure`: Azure Key Vault, over Microsoft's own SDK.
 //!
 //! [`settings`] are what a person configured; [`vaults`] holds a client for each vault; [`identity`] asks for tokens, and
-//! [`tokens`] keeps and renews them; [`checks`] compares versions with as few calls as the policy allows. What goes
-//! over the network goes through [`transport`], with [`trust`]'s certificates, and every failure through [`failure`].
+//! [`tokens`] keeps and renews them; [`checks`] compares versions with as few calls as the policy allows, by the [`lists`] of
+//! a vault; [`examine`] tells a person how it stands. What goes over the network goes through [`transport`], with [`trust`]'s
+//! certificates, and every failure through [`failure`].
 //!
 //! # Caveats
 //! - The SDK reads tokens and values into texts of its own, which nobody wipes. Values are taken out of what it returns
@@ -10,8 +11,10 @@
 
 mod attributes;
 mod checks;
+mod examine;
 mod failure;
 mod identity;
+mod lists;
 mod settings;
 mod target;
 mod tokens;
@@ -22,12 +25,13 @@ mod vaults;
 use super::{ErrorKind, Observed, Provider, ProviderError, Pushes, refusals::Refusals};
 use crate::{
     faults::Faults,
+    findings::Finding,
     host::HostFiles,
     secret::{Secret, SecretId, SecretValue, SecretVersion},
 };
 use async_trait::async_trait;
 use attributes::{Marks, usable};
-use azure_core::http::headers::Headers;
+use azure_core::http::{headers::Headers, pager::PagerContinuation};
 use azure_security_keyvault_secrets::models::{self, SecretClientGetSecretOptions};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use checks::Known;
@@ -56,6 +60,8 @@ struct Inner {
     refusals: Refusals,
     /// The version of each secret that was known last.
     known: Mutex<HashMap<SecretId, Known>>,
+    /// By vault: the page of its list that it refused last.
+    cut: Mutex<HashMap<String, PagerContinuation>>,
 }
 
 // === impl Azure ===
@@ -63,7 +69,8 @@ struct Inner {
 impl Azure {
     pub fn build(name: &str, table: toml::Table, host: &HostFiles) -> Result<Arc<dyn Provider>, Faults> {
         let vaults = Vaults::new(AzureSettings::parse(name, table, host)?, host);
-        Ok(Arc::new(Self { inner: Arc::new(Inner { vaults, refusals: Refusals::default(), known: Mutex::default() }) }))
+        let (refusals, known, cut) = Default::default();
+        Ok(Arc::new(Self { inner: Arc::new(Inner { vaults, refusals, known, cut }) }))
     }
 }
 
@@ -84,6 +91,10 @@ impl Provider for Azure {
 
     async fn versions(&self, ids: &[Arc<SecretId>]) -> Vec<Result<Observed, ProviderError>> {
         Inner::versions(&self.inner, ids).await
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        self.inner.examine().await
     }
 
     /// Tokens are renewed by who needs them: between version checks nobody does.

@@ -1,7 +1,10 @@
 //! A provider for unit tests: holds secrets in memory, counts calls, and fails when told to.
 
 use super::{ErrorKind, Observed, Provider, ProviderError, Pushes};
-use crate::secret::{Secret, SecretId, SecretValue, SecretVersion};
+use crate::{
+    findings::Finding,
+    secret::{Secret, SecretId, SecretValue, SecretVersion},
+};
 use async_trait::async_trait;
 use std::{
     collections::HashMap,
@@ -29,6 +32,7 @@ struct State {
     failing_reads: Option<ProviderError>,
     reads: usize,
     checks: usize,
+    findings: Vec<Finding>,
 }
 
 impl Scripted {
@@ -52,6 +56,11 @@ impl Scripted {
 
     pub fn fail(&self, failure: Option<ProviderError>) {
         self.state.lock().unwrap().failure = failure;
+    }
+
+    /// What an examination is to find.
+    pub fn finds(&self, finding: Finding) {
+        self.state.lock().unwrap().findings.push(finding);
     }
 
     pub fn delay(&self, latency: Duration) {
@@ -153,6 +162,10 @@ impl Provider for Scripted {
         let answer = self.answer(|state| state.checks += 1).await;
         let version = |(version, _)| Observed::Version(SecretVersion::new(version, ""));
         ids.iter().map(|id| answer.clone().and_then(|()| self.find(id).map(version))).collect()
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        self.state.lock().unwrap().findings.clone()
     }
 
     async fn run(&self, _: Pushes, cancel: CancellationToken) {

@@ -7,6 +7,7 @@ mod support;
 mod capture;
 mod checking;
 mod documented;
+mod examining;
 mod failing;
 mod identities;
 mod reading;

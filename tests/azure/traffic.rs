@@ -67,3 +67,31 @@ async fn a_vault_that_throttles_is_asked_no_further_and_nothing_is_lost() {
     eventually("an answer for each", well).await;
     assert_eq!(world.vault.count("get"), 0);
 }
+
+#[tokio::test]
+async fn while_a_vault_refuses_three_of_ten_calls_each_secret_has_its_turn_and_no_more_is_asked() {
+    const ROUNDS: usize = 30;
+    let world = World::new().await;
+    let (cache, ids) = in_use(&world).await;
+    world.vault.throttle(3);
+    let mut without = vec![0; ids.len()];
+    let (mut longest, mut answered) = (0, 0);
+    for round in 0..ROUNDS {
+        if round == 10 {
+            world.vault.put("s150", "y");
+        }
+        answered += usize::from(cache.check(&ids).await == Round::Answered);
+        for (id, without) in ids.iter().zip(&mut without) {
+            *without = if cache.known(id).error.is_some() { *without + 1 } else { 0 };
+            longest = longest.max(*without);
+        }
+        assert!(ids.iter().all(|id| cache.last_known(id, Duration::from_secs(60)).is_some()));
+    }
+    // A list has eight pages, and no eight calls in a row are let through.
+    assert!(answered >= ROUNDS / 2 && longest <= 6, "{answered} answered, {longest} in a row without an answer");
+    assert_eq!(cache.current(&ids[150]).await.unwrap().value.expose(), b"y", "a rotation arrives meanwhile");
+    assert!(world.vault.calls().len() <= ROUNDS * 8, "{} calls", world.vault.calls().len());
+    world.vault.throttle(0);
+    assert_eq!(cache.check(&ids).await, Round::Answered);
+    assert!(ids.iter().all(|id| cache.known(id).error.is_none()));
+}

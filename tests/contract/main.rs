@@ -6,6 +6,7 @@
 mod support;
 
 mod aws;
+mod azure;
 mod capture;
 mod cases;
 mod local;
@@ -15,6 +16,9 @@ mod world;
 #[allow(dead_code, reason = "the provider's own tests use the rest of it")]
 #[path = "../aws/world.rs"]
 mod aws_world;
+#[allow(dead_code, reason = "the provider's own tests use the rest of it")]
+#[path = "../azure/world.rs"]
+mod azure_world;
 #[allow(dead_code, reason = "the provider's own tests use the rest of it")]
 #[path = "../provider/world.rs"]
 mod vault_world;
@@ -58,3 +62,4 @@ macro_rules! contract {
 contract!(of_local, crate::local::Local);
 contract!(of_vault, crate::vault::Vault);
 contract!(of_aws, crate::aws::Aws);
+contract!(of_azure, crate::azure::Azure);

@@ -35,6 +35,9 @@ pub trait World: Sized {
     const UNICODE: bool;
     /// The largest value that the provider takes, where that is less than 64 KiB.
     const LARGEST: usize = 64 << 10;
+    /// Whether a check tells the version of a secret that has ten thousand. Where it does not, a read does, and the next check
+    /// tells it again.
+    const TELLS_AMONG_MANY: bool = true;
 
     async fn start() -> Self;
 

@@ -4,6 +4,7 @@
 use crate::support::{
     BUSYBOX, SOON,
     aws::served::AwsServer,
+    azure::served::AzureServer,
     engine::Engine,
     local::LocalSecrets,
     own_engine::OwnEngine,
@@ -23,16 +24,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-const VOLUME_FILES: [&str; 8] = ["binary", "hex", "base64", "env", "role", "aws", "ec2", "web"];
+const VOLUME_FILES: [&str; 12] =
+    ["binary", "hex", "base64", "env", "role", "aws", "ec2", "web", "azure", "app", "work", "cert"];
 
-/// Secrets of every provider: a binary value and a field of a JSON object of `local`'s, a field of Vault's, and the same two of AWS's.
-struct Secrets([[u8; 32]; 5]);
+/// Secrets of every provider: a binary value and a field of a JSON object of `local`'s, a field of Vault's, and the same two of AWS's
+/// and of Azure's.
+struct Secrets([[u8; 32]; 7]);
 
 /// The servers of every provider that has one. A further one adds its secret to [`Secrets`], its settings, and what it knows
 /// of identities.
 struct Servers {
     vault: VaultServer,
     aws: AwsServer,
+    azure: AzureServer,
     /// What of an identity a person puts into a file of `/etc/dso`: the file and its content.
     files: Vec<(&'static str, String)>,
 }
@@ -41,15 +45,16 @@ struct Servers {
 
 impl Servers {
     fn start(config: &Path) -> Self {
-        let (vault, aws) = (VaultServer::start(), AwsServer::start(config));
+        let (vault, aws, azure) = (VaultServer::start(), AwsServer::start(config), AzureServer::start());
         let role = vault.approle();
-        let files = vec![
+        let files = [
             ("vault-token", vault.token()),
             ("secret-id", role.secret_id),
             ("token", aws.container_token.clone()),
             ("web-token", aws.web_token.clone()),
         ];
-        Self { files: [files, vec![("role-id", role.role_id)]].concat(), vault, aws }
+        let files = [&files[..], &[("role-id", role.role_id)], &azure.secret_files()].concat();
+        Self { files, vault, aws, azure }
     }
 
     fn settings(&self) -> String {
@@ -58,17 +63,17 @@ impl Servers {
              auth.role_id_file = '/etc/dso/role-id'\nauth.secret_id_file = '/etc/dso/secret-id'\n",
             self.vault.proxy.address()
         );
-        [self.vault.settings(), role, self.aws.settings()].concat()
+        [self.vault.settings(), role, self.aws.settings(), self.azure.settings()].concat()
     }
 
     fn ports(&self) -> Vec<u16> {
-        [&[self.vault.port()][..], &self.aws.ports()].concat()
+        [&[self.vault.port()][..], &self.aws.ports(), &self.azure.ports()].concat()
     }
 
-    /// What identities consist of, but for what is in a file: session tokens, secret keys, signatures.
+    /// What identities consist of, but for what is in a file: session tokens, secret keys, signatures, assertions.
     fn identities(&self) -> Vec<String> {
         let in_file = |text: &String| self.files.iter().any(|(_, content)| content == text);
-        let mut texts = [self.vault.proxy.tokens(), self.aws.identities()].concat();
+        let mut texts = [self.vault.proxy.tokens(), self.aws.identities(), self.azure.identities()].concat();
         texts.retain(|text| !in_file(text));
         texts.sort();
         texts.dedup();
@@ -80,7 +85,7 @@ impl Servers {
 
 impl Secrets {
     fn new() -> Self {
-        Self([(); 5].map(|()| random()))
+        Self([(); 7].map(|()| random()))
     }
 
     fn put(&self, local: &LocalSecrets, servers: &Servers) {
@@ -89,14 +94,18 @@ impl Secrets {
         servers.vault.put("app", json!({"base64": BASE64.encode(self.0[2])}));
         servers.aws.put("binary", json!({"SecretBinary": BASE64.encode(self.0[3])}));
         servers.aws.put("app", json!({"SecretString": json!({"hex": hex(&self.0[4])}).to_string()}));
+        let certificate = json!({"value": BASE64.encode(self.0[5]), "contentType": "application/x-pkcs12"});
+        servers.azure.put("binary", certificate);
+        servers.azure.put("app", json!({"value": json!({"hex": hex(&self.0[6])}).to_string()}));
     }
 
     /// What the volume's files hold, in the order of [`VOLUME_FILES`].
-    fn shown(&self) -> [Vec<u8>; 8] {
-        let [binary, field, vault, aws, aws_field] = &self.0;
+    fn shown(&self) -> [Vec<u8>; 12] {
+        let [binary, field, vault, aws, aws_field, azure, azure_field] = &self.0;
         let (env, vault, aws_field) = (format!("HEX={}", hex(field)), BASE64.encode(vault), hex(aws_field));
         let vault: Vec<u8> = vault.into();
         let aws_field: Vec<u8> = aws_field.into();
+        let azure_field: Vec<u8> = hex(azure_field).into();
         [
             binary.to_vec(),
             hex(field).into(),
@@ -106,6 +115,10 @@ impl Secrets {
             aws.to_vec(),
             aws_field.clone(),
             aws_field,
+            azure.to_vec(),
+            azure_field.clone(),
+            azure_field.clone(),
+            azure_field,
         ]
     }
 }
@@ -123,6 +136,8 @@ fn a_value_is_nowhere_but_in_memory() {
     own.load_images();
     let (first, second, planted) = (Secrets::new(), Secrets::new(), random());
     let preparation = preparation.config("dso.toml", servers.settings());
+    let public = servers.azure.public_files();
+    let preparation = public.iter().fold(preparation, |plugin, (file, content)| plugin.config(file, content));
     let prepared = servers.files.iter().fold(preparation, |plugin, (file, content)| plugin.config(file, content));
     let plugin = prepared.start();
     let store = LocalSecrets::in_dir(&plugin.config_dir());
@@ -132,7 +147,10 @@ fn a_value_is_nowhere_but_in_memory() {
         // Those of the identities that there are by now.
         let identities = servers.identities();
         let texts = identities.iter().map(|text| ("identity", text.as_str()));
-        let in_files = servers.files.iter().map(|(file, content)| (*file, content.as_str()));
+        // Of several lines, the longest.
+        let line = |content: &'_ str| content.lines().max_by_key(|line| line.len()).unwrap_or_default().to_owned();
+        let lines: Vec<_> = servers.files.iter().map(|(file, content)| (*file, line(content))).collect();
+        let in_files = lines.iter().map(|(file, line)| (*file, line.as_str()));
         let needles = Needles::new(&secrets, &texts.chain(in_files).collect::<Vec<_>>());
         let found = search(&needles, &own, &plugin, since);
         let hits = |name: &str| found.hits.get(name).cloned().unwrap_or_default();
@@ -161,6 +179,10 @@ fn a_value_is_nowhere_but_in_memory() {
         "file.aws=aws://binary",
         "file.ec2=ec2://app#hex",
         "file.web=web://app#hex",
+        "file.azure=azure://corp/binary",
+        "file.app=app://corp/app#hex",
+        "file.work=work://corp/app#hex",
+        "file.cert=cert://corp/app#hex",
         "refresh=1s",
     ];
     let mount = plugin.mount(&volume, "/s", &options);
@@ -193,7 +215,7 @@ fn a_value_is_nowhere_but_in_memory() {
 }
 
 /// What the container reads.
-fn read(engine: &Engine, container: &str) -> [Vec<u8>; 8] {
+fn read(engine: &Engine, container: &str) -> [Vec<u8>; 12] {
     VOLUME_FILES.map(|file| {
         let mut exec = engine.command();
         exec.args(["exec", container, "cat", &format!("/s/{file}")]).output().unwrap().stdout

@@ -8,5 +8,6 @@
 pub mod directory;
 pub mod entra;
 pub mod identity;
+pub mod served;
 pub mod tls;
 pub mod vault;

@@ -1,6 +1,7 @@
 //! A small HTTP server that answers by a function.
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     HeaderMap, Request, Response,
@@ -160,8 +161,13 @@ async fn handle(
         false => Full::new(reply.body).map_err(|never| match never {}).boxed(),
         true => {
             let half = reply.body.slice(..reply.body.len() / 2);
-            let frames = [Ok(Frame::data(half)), Err(io::Error::other("cut off, as planned"))];
-            BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames)))
+            // What there is goes out while the rest is waited for.
+            let first = stream::once(async { Ok(Frame::data(half)) });
+            let end = stream::once(async {
+                tokio::task::yield_now().await;
+                Err(io::Error::other("cut off, as planned"))
+            });
+            BodyExt::boxed(StreamBody::new(Box::pin(first.chain(end))))
         }
     };
     Ok(response.body(body).unwrap())

@@ -11,29 +11,29 @@
 //! the others, as of a lone secret, the versions are listed. One with more than four pages of them is read instead, and so
 //! is one whose last two versions are of the same second, and all where the policy does not allow lists. What was refused
 //! is remembered, so that a check stays one call, and tried again now and then, since policies change.
+//!
+//! A vault that throttles may never let a long list through. What was listed until it refused is an answer, and the next check
+//! begins with the page that was refused: each secret has its turn.
 
 use super::{
     Inner,
     attributes::{Marks, usable},
-    failure::{self, Asked, Fault},
-    target::{self, Target},
+    failure::{self, Fault},
+    lists::{End, Entry, Lines},
+    target::Target,
 };
 use crate::{
     provider::{ErrorKind, Observed, ProviderError, each},
     secret::{SecretId, SecretVersion},
 };
-use azure_core::http::Pager;
+use azure_core::http::pager::{PagerContinuation, PagerOptions};
 use azure_security_keyvault_secrets::{
     SecretClient,
-    models::{
-        ListSecretPropertiesResult, SecretAttributes, SecretClientListSecretPropertiesOptions,
-        SecretClientListSecretPropertiesVersionsOptions,
-    },
+    models::{SecretClientListSecretPropertiesOptions, SecretClientListSecretPropertiesVersionsOptions},
 };
-use futures_util::TryStreamExt;
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -56,15 +56,6 @@ enum Listed {
     /// It may have another; these are its marks, if no change can hide behind them.
     Changed(Option<Marks>),
     Refused(Fault),
-}
-
-/// One line of a list.
-struct Entry {
-    name: String,
-    version: Option<String>,
-    attributes: Option<SecretAttributes>,
-    marks: Option<Marks>,
-    settled: bool,
 }
 
 type Observation = Result<Observed, ProviderError>;
@@ -124,27 +115,51 @@ impl Inner {
         targets: &[Option<Target>],
     ) -> Result<Vec<Option<Listed>>, ProviderError> {
         let wanted: HashSet<_> = targets.iter().flatten().map(|target| target.name.to_ascii_lowercase()).collect();
-        let open = |client: &SecretClient| {
-            let options = SecretClientListSecretPropertiesOptions { maxresults: Some(PAGE), ..Default::default() };
+        let open = |client: &SecretClient, continuation| {
+            let method_options = PagerOptions { continuation, ..Default::default() };
+            let options = SecretClientListSecretPropertiesOptions { maxresults: Some(PAGE), method_options };
             client.list_secret_properties(Some(options))
         };
         let enough =
             |found: &[Entry]| found.iter().filter(|entry| wanted.contains(&entry.name)).count() >= wanted.len();
+        // One that is asked for alone has one page, which is the first.
+        let start = if ids.len() > 1 { self.cut().remove(&first.host) } else { None };
         // More pages than secrets are no gain.
-        let (entries, whole) = match self.pages(first, ids.len(), open, enough).await {
-            Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::Forbidden => (Vec::new(), false),
+        let pages = |start| self.vaults.pages(first, ids.len(), start, open, enough);
+        let mut read = pages(start.clone()).await;
+        if start.is_some() && read.as_ref().is_err_and(|error| error.kind() != ErrorKind::Forbidden) {
+            // Where the last check ended is no place to begin any more.
+            read = pages(None).await;
+        }
+        let (entries, end) = match read {
+            Ok(Lines { found, end }) => (found, end),
+            Err(error) if error.kind() == ErrorKind::Forbidden => (Vec::new(), End::More),
             Err(error) => return Err(error),
         };
-        if !whole {
-            self.refusals.note(list_call(first));
-        }
+        let cut = match end {
+            End::Whole => None,
+            End::More => {
+                self.refusals.note(list_call(first));
+                None
+            }
+            End::Cut(fault, page) => {
+                page.and_then(|page| self.cut().insert(first.host.clone(), page));
+                Some(fault)
+            }
+        };
         let entries: HashMap<_, _> = entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
         let told = ids.iter().zip(targets).map(|(id, target)| {
             let target = target.as_ref()?;
-            Some(self.compare(id, target, entries.get(&target.name.to_ascii_lowercase())?))
+            match entries.get(&target.name.to_ascii_lowercase()) {
+                Some(entry) => Some(self.compare(id, target, entry)),
+                None => cut.clone().map(Listed::Refused),
+            }
         });
         Ok(told.collect())
+    }
+
+    fn cut(&self) -> MutexGuard<'_, HashMap<String, PagerContinuation>> {
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn compare(&self, id: &SecretId, target: &Target, entry: &Entry) -> Listed {
@@ -195,14 +210,16 @@ impl Inner {
         if self.refusals.has(&call) {
             return Ok(unversioned);
         }
-        let open = |client: &SecretClient| {
-            let options =
-                SecretClientListSecretPropertiesVersionsOptions { maxresults: Some(PAGE), ..Default::default() };
+        let open = |client: &SecretClient, continuation| {
+            let method_options = PagerOptions { continuation, ..Default::default() };
+            let options = SecretClientListSecretPropertiesVersionsOptions { maxresults: Some(PAGE), method_options };
             client.list_secret_properties_versions(&target.name, Some(options))
         };
         let pinned = |entry: &Entry| target.version.is_some() && entry.version == target.version;
-        let (entries, whole) = match self.pages(target, VERSION_PAGES, open, |found| found.iter().any(pinned)).await {
-            Ok(read) => read,
+        let read = self.vaults.pages(target, VERSION_PAGES, None, open, |found| found.iter().any(pinned));
+        let (entries, whole) = match read.await {
+            Ok(Lines { end: End::Cut(fault, _), .. }) => return Err(self.vaults.error(Some(target), fault)),
+            Ok(Lines { found, end }) => (found, matches!(end, End::Whole)),
             Err(error) if error.kind() == ErrorKind::Forbidden => {
                 self.refusals.note(call);
                 return Ok(unversioned);
@@ -231,38 +248,6 @@ impl Inner {
                 Ok(unversioned)
             }
         }
-    }
-
-    /// The lines of a list, no more than `most` pages and no more than `enough` asks for, and whether that was all it takes.
-    async fn pages(
-        &self,
-        target: &Target,
-        most: usize,
-        open: impl Fn(&SecretClient) -> azure_core::Result<Pager<ListSecretPropertiesResult>>,
-        enough: impl Fn(&[Entry]) -> bool,
-    ) -> Result<(Vec<Entry>, bool), ProviderError> {
-        let asked = Asked { permission: "list", target };
-        let (open, enough) = (&open, &enough);
-        let read = |client: Arc<SecretClient>| async move {
-            let mut pages = open(&client)?.into_pages();
-            let mut found = Vec::new();
-            for _ in 0..most {
-                let Some(page) = pages.try_next().await? else { return Ok((found, true)) };
-                let headers = page.headers().clone();
-                for properties in page.into_model()?.value {
-                    let Some((name, version)) = properties.id.as_deref().and_then(target::parts) else { continue };
-                    let marks = Marks::of(properties.attributes.as_ref());
-                    let (name, version) = (name.to_ascii_lowercase(), version.map(str::to_owned));
-                    let settled = marks.is_some_and(|marks| marks.settled(&headers));
-                    found.push(Entry { name, version, attributes: properties.attributes, marks, settled });
-                }
-                if enough(&found) {
-                    return Ok((found, true));
-                }
-            }
-            Ok((found, pages.continuation().is_none()))
-        };
-        self.vaults.call(asked, read).await
     }
 }
 

@@ -43,6 +43,13 @@ pub enum Login {
     Cli(PathBuf),
 }
 
+/// What may be told of a login.
+pub struct LoginTold {
+    pub who: String,
+    /// Whether dso itself gets a new token before the old one ends.
+    pub renewable: bool,
+}
+
 pub struct Identity {
     pub login: Login,
     /// Entra ID's address.
@@ -60,6 +67,19 @@ impl Source for Identity {
             Login::Application(application) => self.exchange(application, scope).await,
             Login::Cli(file) => cli::read(file, &self.host),
         }
+    }
+}
+
+// === impl Login ===
+
+impl Login {
+    pub fn told(&self) -> LoginTold {
+        let who = match self {
+            Self::Managed(managed) => managed.who(),
+            Self::Application(application) => application.who(),
+            Self::Cli(file) => format!("the Azure CLI's user, by {}", file.display()),
+        };
+        LoginTold { who, renewable: !matches!(self, Self::Cli(_)) }
     }
 }
 

@@ -8,6 +8,9 @@ const PARAMETERS: [&str; 1] = ["version"];
 pub const CLOUDS: [(&str, &str); 3] =
     [("public", "vault.azure.net"), ("china", "vault.azure.cn"), ("usgov", "vault.usgovcloudapi.net")];
 
+/// Of no secret: what Key Vault answers to it tells whether a secret may be read, without its value.
+pub const NO_VERSION: &str = "00000000000000000000000000000000";
+
 /// One secret: its vault, its name, and the version that is wanted if it is a certain one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {

@@ -42,6 +42,14 @@ pub trait Source: Send + Sync + 'static {
     async fn load(&self, scope: &str) -> Result<Given, Fault>;
 }
 
+/// What may be told of a token.
+pub struct Token {
+    pub age: Duration,
+    pub left: Duration,
+    /// Why there is no younger one, where it ought to have been renewed.
+    pub failing: Option<Fault>,
+}
+
 /// What a source gave last, for each scope.
 pub struct Tokens {
     source: Box<dyn Source>,
@@ -90,11 +98,29 @@ impl Tokens {
         kept.values().filter(|kept| kept.drop_old()).count() > 0
     }
 
+    /// The services that tokens were asked for.
+    pub fn scopes(&self) -> Vec<String> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scopes: Vec<_> = kept.keys().cloned().collect();
+        scopes.sort();
+        scopes
+    }
+
+    /// The token for a service; where there is none yet, it is loaded.
+    pub async fn told(&self, scope: &str) -> Result<Token, Fault> {
+        let held = self.get(scope).await?;
+        let failing = self.kept(scope).state().failed.as_ref().map(|failed| failed.fault.clone());
+        let now = Instant::now();
+        Ok(Token { age: now - held.loaded, left: held.ends - now, failing })
+    }
+
+    fn kept(&self, scope: &str) -> Arc<Kept> {
+        let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(scope.to_owned()).or_default())
+    }
+
     async fn get(&self, scope: &str) -> Result<Held, Fault> {
-        let kept = {
-            let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.entry(scope.to_owned()).or_default())
-        };
+        let kept = self.kept(scope);
         let held = match kept.held() {
             Some((held, true)) => return Ok(held),
             held => held.map(|(held, _)| held),

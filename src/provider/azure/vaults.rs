@@ -2,10 +2,10 @@
 
 use super::{
     failure::{self, Asked, Fault},
-    identity::Identity,
+    identity::{Identity, LoginTold},
     settings::AzureSettings,
-    target::Target,
-    tokens::Tokens,
+    target::{NO_VERSION, Target},
+    tokens::{Token, Tokens},
     transport::Only,
     trust::Trust,
 };
@@ -29,9 +29,11 @@ pub struct Vaults {
     suffix: String,
     timeout: Duration,
     list: bool,
+    login: LoginTold,
     tokens: Arc<Tokens>,
     trust: Arc<Trust>,
-    clients: Mutex<HashMap<String, Arc<SecretClient>>>,
+    /// By host: the client, and the secret that was asked for first.
+    clients: Mutex<HashMap<String, (Arc<SecretClient>, String)>>,
 }
 
 // === impl Vaults ===
@@ -40,9 +42,11 @@ impl Vaults {
     pub fn new(settings: AzureSettings, host: &HostFiles) -> Self {
         let AzureSettings { name, suffix, authority, private_endpoint, ca_file, timeout, list, login } = settings;
         let trust = |address| Arc::new(Trust::new(ca_file.clone(), timeout, address, host.clone()));
+        let told = login.told();
         let identity = Identity { login, authority, trust: trust(None), host: host.clone(), timeout };
         let tokens = Arc::new(Tokens::new(Box::new(identity), timeout));
-        Self { name, suffix, timeout, list, tokens, trust: trust(private_endpoint), clients: Mutex::default() }
+        let (trust, clients) = (trust(private_endpoint), Mutex::default());
+        Self { name, suffix, timeout, list, login: told, tokens, trust, clients }
     }
 
     pub fn suffix(&self) -> &str {
@@ -52,6 +56,32 @@ impl Vaults {
     /// Whether the versions of many secrets may be asked for together.
     pub fn lists(&self) -> bool {
         self.list
+    }
+
+    pub fn login(&self) -> &LoginTold {
+        &self.login
+    }
+
+    /// What vaults have asked tokens for; before one has, what those of this cloud ask for.
+    pub fn scopes(&self) -> Vec<String> {
+        let host = self.suffix.split(':').next().unwrap_or_default();
+        let asked = self.tokens.scopes();
+        if asked.is_empty() { vec![format!("https://{host}/.default")] } else { asked }
+    }
+
+    /// The token in use for a scope, or a new one.
+    pub async fn token(&self, scope: &str) -> Result<Token, ProviderError> {
+        self.tokens.told(scope).await.map_err(|fault| self.error(None, fault))
+    }
+
+    /// A secret of each vault that was asked for one, of a version that it has not.
+    pub fn used(&self) -> Vec<Target> {
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = clients.iter().map(|(host, (_, name))| (host.clone(), name.clone()));
+        let targets = used.map(|(host, name)| Target { host, name, version: Some(NO_VERSION.into()) });
+        let mut targets: Vec<_> = targets.collect();
+        targets.sort_by(|a, b| a.host.cmp(&b.host));
+        targets
     }
 
     pub fn target(&self, id: &SecretId) -> Result<Target, ProviderError> {
@@ -98,7 +128,7 @@ impl Vaults {
 
     fn client(&self, target: &Target) -> Result<Arc<SecretClient>, ProviderError> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&target.host) {
+        if let Some((client, _)) = clients.get(&target.host) {
             return Ok(Arc::clone(client));
         }
         let impossible = || {
@@ -115,7 +145,7 @@ impl Vaults {
         };
         let credential: Arc<dyn TokenCredential> = Arc::clone(&self.tokens) as _;
         let client = Arc::new(SecretClient::new(&address, credential, Some(options)).map_err(|_| impossible())?);
-        clients.insert(target.host.clone(), Arc::clone(&client));
+        clients.insert(target.host.clone(), (Arc::clone(&client), target.name.clone()));
         Ok(client)
     }
 }

@@ -1,6 +1,7 @@
 //! A test's own CA, and the certificate of its vaults and of Entra ID. By the program `openssl`.
 
 use std::{
+    fs,
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -31,8 +32,13 @@ impl Certificates {
         let make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=dso-test"];
         openssl(home, &[&make[..], &["-keyout", "client.key", "-out", "client.pem"]].concat(), b"");
         let public = openssl(home, &["x509", "-in", "client.pem", "-pubkey", "-noout"], b"");
-        let read = |name| std::fs::read_to_string(home.join(name)).unwrap();
-        (read("client.key") + &read("client.pem"), String::from_utf8(public).unwrap())
+        // Whoever wants it in a file puts it there: it is searched for.
+        let take = |name| {
+            let text = fs::read_to_string(home.join(name)).unwrap();
+            fs::remove_file(home.join(name)).unwrap();
+            text
+        };
+        (take("client.key") + &take("client.pem"), String::from_utf8(public).unwrap())
     }
 
     pub fn ca_file(&self) -> PathBuf {

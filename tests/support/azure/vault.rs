@@ -11,9 +11,13 @@ use super::{
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use tokio::sync::Notify;
 
+/// What a value may have at most: "Maximum size 25 KB".
+pub const LARGEST: usize = 25 << 10;
 /// What tokens are for.
 pub const AUDIENCE: &str = "https://vault.test";
 const API_VERSIONS: [&str; 5] = ["7.3", "7.4", "7.5", "7.6", "2025-07-01"];
@@ -28,6 +32,8 @@ pub struct KeyVault {
 #[derive(Clone)]
 pub enum Fault {
     Answer(Reply),
+    /// The answer, but not before [`KeyVault::release`].
+    Hold,
     /// None, as long as the client waits.
     Hang,
     /// The answer, cut off in its middle.
@@ -48,7 +54,13 @@ struct State {
     port: String,
     secrets: BTreeMap<(String, String), Vec<Version>>,
     faults: Vec<(&'static str, usize, Fault)>,
+    /// Of ten calls, so many are refused as too many.
+    throttled: usize,
+    /// Whether the answer that was just made is to be held.
+    held: bool,
+    released: Arc<Notify>,
     calls: Vec<Call>,
+    values: usize,
     refused: Vec<String>,
     /// What the challenge names as the resource.
     resource: String,
@@ -72,15 +84,24 @@ impl KeyVault {
             port: String::new(),
             secrets: BTreeMap::new(),
             faults: Vec::new(),
+            throttled: 0,
+            held: false,
+            released: Arc::default(),
             calls: Vec::new(),
+            values: 0,
             refused: Vec::new(),
             resource: AUDIENCE.into(),
             next_host: None,
         }));
         let (shared, (cert, key)) = (Arc::clone(&state), certificates.files());
         let server = Server::start_tls((&cert, &key), move |seen| {
-            let reply = lock(&shared).respond(&seen);
+            let mut state = lock(&shared);
+            let reply = state.respond(&seen);
+            let held = mem::take(&mut state.held).then(|| Arc::clone(&state.released));
             Box::pin(async move {
+                if let Some(released) = held {
+                    released.notified().await;
+                }
                 match reply {
                     Some(reply) => reply,
                     None => std::future::pending().await,
@@ -109,6 +130,7 @@ impl KeyVault {
 
     /// A new version; `body` and `attributes` are added to what every one has.
     pub fn set(&self, vault: &str, name: &str, body: Value, created: u64, attributes: Value) -> String {
+        assert!(body["value"].as_str().unwrap().len() <= LARGEST, "400 BadParameter: the value is too large");
         let id = unique();
         let mut all = json!({"enabled": true, "created": created, "updated": created,
             "recoveryLevel": "Recoverable+Purgeable", "recoverableDays": 90});
@@ -133,6 +155,16 @@ impl KeyVault {
     /// The next `times` calls of an action (`get`, `list`, `versions`) end so, or of any (`*`), also without a token.
     pub fn fail(&self, action: &'static str, times: usize, fault: Fault) {
         self.state().faults.push((action, times, fault));
+    }
+
+    /// Refuses so many of ten calls as too many.
+    pub fn throttle(&self, of_ten: usize) {
+        self.state().throttled = of_ten;
+    }
+
+    /// Lets one answer go that [`Fault::Hold`] holds back, now or later.
+    pub fn release(&self) {
+        self.state().released.notify_one();
     }
 
     /// The policy does not allow it.
@@ -161,9 +193,15 @@ impl KeyVault {
         self.state().refused.clone()
     }
 
+    /// How many answers had a value in them.
+    pub fn values(&self) -> usize {
+        self.state().values
+    }
+
     pub fn forget(&self) {
         let mut state = self.state();
         state.calls.clear();
+        state.values = 0;
         state.faults.clear();
         state.refused.clear();
     }
@@ -225,7 +263,7 @@ impl State {
         }
     }
 
-    fn get(&self, vault: &str, name: &str, version: &str) -> Reply {
+    fn get(&mut self, vault: &str, name: &str, version: &str) -> Reply {
         let versions = self.versions(vault, name);
         let found = match version {
             "" => versions.last(),
@@ -244,6 +282,7 @@ impl State {
         }
         let mut body = json!({"id": format!("{}/{}", self.id(vault, name), found.id), "attributes": found.attributes});
         body.as_object_mut().unwrap().extend(found.body.as_object().unwrap().clone());
+        self.values += 1;
         answer(body)
     }
 
@@ -288,6 +327,10 @@ impl State {
     }
 
     fn fault(&mut self, action: &str) -> Option<Fault> {
+        // Seven has no divisor in common with ten: they are spread.
+        if action != "*" && self.calls.len() * 7 % 10 < self.throttled {
+            return Some(Fault::Answer(error(429, "Throttled", None, "too many requests")));
+        }
         let (_, times, fault) = self.faults.iter_mut().find(|(of, times, _)| *of == action && *times > 0)?;
         *times -= 1;
         Some(fault.clone())
@@ -297,11 +340,19 @@ impl State {
         match fault {
             Fault::Answer(reply) => Some(reply),
             Fault::Hang => None,
-            Fault::Cut => {
-                self.calls.pop();
-                self.respond(seen).map(|reply| Reply { cut: true, ..reply })
+            Fault::Cut => self.again(seen).map(|reply| Reply { cut: true, ..reply }),
+            Fault::Hold => {
+                let reply = self.again(seen);
+                self.held = true;
+                reply
             }
         }
+    }
+
+    /// The answer that there would be without the fault.
+    fn again(&mut self, seen: &Seen) -> Option<Reply> {
+        self.calls.pop();
+        self.respond(seen)
     }
 
     fn refuse(&mut self, status: u16, code: &str, why: &str) -> Reply {

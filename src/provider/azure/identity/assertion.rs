@@ -41,6 +41,18 @@ pub enum Proof {
 /// An assertion for one exchange.
 pub struct Assertion(Zeroizing<String>);
 
+// === impl Application ===
+
+impl Application {
+    pub fn who(&self) -> String {
+        let proof = match self.proof {
+            Proof::Federated(_) => "a federated token",
+            Proof::Certificate { .. } => "a certificate",
+        };
+        format!("the application {} of the tenant {}, by {proof}", self.client, self.tenant)
+    }
+}
+
 // === impl Assertion ===
 
 impl Assertion {

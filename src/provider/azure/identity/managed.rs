@@ -79,6 +79,17 @@ impl Managed {
         Self { place, id, client: OnceLock::new() }
     }
 
+    pub fn who(&self) -> String {
+        let place = match self.place {
+            Place::Machine(_) => "this machine",
+            Place::Endpoint { .. } => "the identity endpoint",
+        };
+        match &self.id {
+            None => format!("the managed identity of {place}"),
+            Some(Id::Client(id) | Id::Object(id) | Id::Resource(id)) => format!("the managed identity {id} of {place}"),
+        }
+    }
+
     pub async fn load(&self, scope: &str, host: &HostFiles, timeout: Duration) -> Result<Given, Fault> {
         let resource = scope.strip_suffix("/.default").unwrap_or(scope);
         let (mut url, version, name, mut value) = match &self.place {
