@@ -122,7 +122,7 @@ async fn answer(request: Request<Incoming>, mut context: Context, engine: &str, 
     let method = request.method().clone();
     let body = match read_body(request).await {
         Ok(body) => body,
-        Err(fault) => return fail(StatusCode::BAD_REQUEST, format!("{path}: {fault}")),
+        Err(fault) => return fail(&path, StatusCode::BAD_REQUEST, format!("{path}: {fault}")),
     };
     let started = context.driver.borrow().clone();
     let call = Call { method: &method, path: &path, query: query.as_deref(), body: &body };
@@ -131,12 +131,12 @@ async fn answer(request: Request<Incoming>, mut context: Context, engine: &str, 
     }
     let driver = match context.driver.wait_for(Option::is_some).await.map(|driver| driver.clone()) {
         Ok(Some(driver)) => driver,
-        _ => return fail(StatusCode::SERVICE_UNAVAILABLE, "dso is shutting down".into()),
+        _ => return fail(&path, StatusCode::SERVICE_UNAVAILABLE, "dso is shutting down".into()),
     };
     tracing::debug!(call = path, "request");
     in_call.store(true, Ordering::Relaxed);
     // In a task of its own: a panic is this call's and no other's, and ends without the connection.
-    let engine = engine.to_owned();
+    let (engine, asked) = (engine.to_owned(), path.clone());
     let (send, receive) = tokio::sync::oneshot::channel();
     let call = async move {
         let call = Call { method: &method, path: &path, query: query.as_deref(), body: &body };
@@ -149,7 +149,7 @@ async fn answer(request: Request<Incoming>, mut context: Context, engine: &str, 
     let answer = receive.await;
     in_call.store(false, Ordering::Relaxed);
     drop(guard);
-    answer.unwrap_or_else(|_| fail(StatusCode::INTERNAL_SERVER_ERROR, protocol::INTERNAL.into()))
+    answer.unwrap_or_else(|_| fail(&asked, StatusCode::INTERNAL_SERVER_ERROR, protocol::INTERNAL.into()))
 }
 
 /// Ends the call when its connection does; the driver's own work is detached from both.
@@ -170,7 +170,11 @@ async fn read_body(request: Request<Incoming>) -> Result<Bytes, String> {
     }
 }
 
-fn fail(status: StatusCode, message: String) -> Answer {
+/// A fault of the server itself, in the form of who has asked.
+fn fail(path: &str, status: StatusCode, message: String) -> Answer {
+    if control::is_for_operators(path) {
+        return Answer::refuse(status, message);
+    }
     Answer::plugin(status, &protocol::Failure::new(message))
 }
 

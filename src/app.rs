@@ -4,6 +4,7 @@ mod instances;
 
 use crate::{
     api,
+    audit::Audit,
     config::{self, Config},
     docker::{ContainerRuntime, Engine, Swarm},
     driver::{Driver, Parts},
@@ -53,12 +54,18 @@ pub async fn run(places: Places) -> io::Result<()> {
     cancel.cancelled().await;
     tracing::info!("draining: mounted volumes stay as they are");
     let _ = server.await;
-    started.audit().expire(true);
+    drain(&tasks, started.audit()).await;
+    Ok(())
+}
+
+/// Lets what has begun end.
+async fn drain(tasks: &TaskTracker, audit: &Audit) {
     tasks.close();
     if timeout(shutdown::GRACE, tasks.wait()).await.is_err() {
         tracing::error!(seconds = shutdown::GRACE.as_secs(), "work did not end in time");
     }
-    Ok(())
+    // A mount may have been the last to end.
+    audit.end();
 }
 
 async fn start(places: &Places, tasks: &TaskTracker, cancel: &CancellationToken) -> io::Result<Arc<Driver>> {
@@ -132,5 +139,31 @@ async fn follow(
         (refresh, rotation) = (now.refresh, now.rotation);
         // They end with who reads the file.
         let Some(Ok(())) = cancel.run_until_cancelled(settings.changed()).await else { return };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Delivered, Delivery};
+    use std::sync::Mutex;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mount_that_ends_while_the_process_does_is_recorded() {
+        let (tasks, audit, lines) = (TaskTracker::new(), Arc::new(Audit::default()), Arc::new(Mutex::new(Vec::new())));
+        let (kept, recording) = (lines.clone(), audit.clone());
+        audit.record_to(Box::new(move |line| {
+            kept.lock().unwrap().push(line.to_owned());
+            Ok(())
+        }));
+        tasks.spawn(async move {
+            tokio::time::sleep(shutdown::GRACE / 2).await;
+            let secrets =
+                vec![Delivered { secret: "p://app".into(), version: None, identity: None, files: Vec::new() }];
+            let (volume, mount) = ("v".into(), Some("m".into()));
+            recording.mounted(Delivery { volume, generation: 1, cause: "mount", mount, secrets, failure: None });
+        });
+        drain(&tasks, &audit).await;
+        assert!(lines.lock().unwrap().concat().contains("the plugin ended first"));
     }
 }

@@ -51,6 +51,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 pub use check::{CheckKey, Checked, Wanted};
+pub use doctor::STILL;
 pub use error::DriverError;
 pub use heal::InUse;
 pub use preview::{Preview, PreviewedFile, Sizes, Sourced};
@@ -73,6 +74,8 @@ pub enum Event {
     Joined(VolumeName),
     /// Swarm has asked for a secret, as the manager does that leads it.
     Served,
+    /// How often the secrets of services are checked has changed.
+    Interval,
 }
 
 /// What the driver is made of.
@@ -283,7 +286,7 @@ impl Driver {
         &self.happenings
     }
 
-    /// The reconcile loop turns.
+    /// The reconcile loop turns: every ten seconds at least, whatever providers and the engine do.
     pub fn note_turn(&self) {
         *lock(&self.turned) = Some(Instant::now());
     }
@@ -310,6 +313,7 @@ impl Driver {
             // Its next check may be due sooner, or be the first one.
             self.tell(Event::Joined(volume.name.clone()));
         }
+        self.tell(Event::Interval);
     }
 
     fn parse(&self, options: &Options) -> Result<VolumeSpec, Faults> {

@@ -74,6 +74,26 @@ const ROLLOUT: [f64; 9] = [1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0]
 /// Of events on one machine.
 const LAG: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0];
 
+/// Classes of mounts that failed.
+pub const FAILURES: [&str; 16] = [
+    "options",
+    "render",
+    "projection",
+    "state",
+    "out_of_sight",
+    "unreachable",
+    "tls",
+    "timeout",
+    "unavailable",
+    "throttled",
+    "unauthenticated",
+    "forbidden",
+    "not_found",
+    "redirected",
+    "malformed",
+    "misconfigured",
+];
+
 const STATES: [&str; 5] = ["idle", "current", "stale", "failed", "orphaned"];
 
 // === impl Metrics ===
@@ -168,6 +188,9 @@ impl Metrics {
     fn begin(&self) {
         for result in ["fresh", "joined", "failed"] {
             self.mounts.with_label_values(&[result]);
+        }
+        for class in FAILURES {
+            self.mount_failures.with_label_values(&[class]);
         }
         for served in [Served::Hit, Served::Miss, Served::Shared, Served::LastKnown] {
             self.cache.with_label_values(&[served.as_str()]);

@@ -75,6 +75,9 @@ pub trait Provider: Send + Sync + 'static {
     /// The current version of each of `ids`, in their order; all are of one batch.
     async fn versions(&self, ids: &[Arc<SecretId>]) -> Vec<Result<Observed, ProviderError>>;
 
+    /// Whom it reads as, in a few words for a record: what its settings say, asking nobody.
+    fn identity(&self) -> String;
+
     /// Looks at what it needs to do its work: the server, the identity in force, the clock. Whether each secret may be
     /// read is not asked here. Subjects are left empty.
     async fn examine(&self) -> Vec<Finding> {

@@ -199,7 +199,7 @@ fn accept(context: &Context, queue: &mut Queue<Key>, event: Event) {
         Event::Projected(name) => (name, Wanted::AsPlanned),
         Event::Joined(name) => (name, Wanted::Soon),
         Event::Served if context.services.is_leading() => return,
-        Event::Served => return queue.push(Key::Services, Instant::now()),
+        Event::Served | Event::Interval => return queue.push(Key::Services, Instant::now()),
         Event::Removed(name) => {
             context.rollouts.note_gone(&name);
             let asks = context.asked().gone(&name);
@@ -292,7 +292,7 @@ async fn run_key(context: Arc<Context>, key: Key, failures: u32, due: Instant) -
         }
         Key::Evict => {
             driver.evict();
-            driver.audit().expire(false);
+            driver.audit().expire();
             (Some(EVICT_EVERY), Vec::new())
         }
         Key::Services => (context.services.reconcile().await, Vec::new()),

@@ -113,8 +113,7 @@ fn find<'a>(call: &Call<'a>) -> Option<Result<(&'static str, &'a str), Answer>> 
     match of_path.iter().find(|(method, ..)| *method == call.method) {
         Some((_, route, name)) => Some(Ok((route, name))),
         None if of_path.is_empty() => {
-            let is_ours = call.path.starts_with("/dso/");
-            is_ours.then(|| Err(Answer::refuse(StatusCode::NOT_FOUND, "dso has no such call")))
+            is_for_operators(call.path).then(|| Err(Answer::refuse(StatusCode::NOT_FOUND, "dso has no such call")))
         }
         None => {
             let methods: Vec<_> = of_path.iter().map(|(method, ..)| method.as_str()).collect();
@@ -122,6 +121,11 @@ fn find<'a>(call: &Call<'a>) -> Option<Result<(&'static str, &'a str), Answer>> 
             Some(Err(Answer::refuse(StatusCode::METHOD_NOT_ALLOWED, message)))
         }
     }
+}
+
+/// Whether it is an operator who asks, and not the engine.
+pub fn is_for_operators(path: &str) -> bool {
+    path.starts_with("/dso/") || path == health::PATH || path == measures::PATH
 }
 
 /// Whether the path is of the route, and what stands in it for `{name}`.
@@ -163,14 +167,14 @@ async fn refresh(driver: &Arc<Driver>, name: &str, query: Option<&str>) -> Resul
     }
 }
 
-/// The flags of a query: `name` or `name=true`.
+/// The flags of a query: `name`, `name=` or `name=true`.
 fn flags(query: Option<&str>, known: &[&'static str]) -> Result<BTreeSet<&'static str>, Answer> {
     let mut flags = BTreeSet::new();
     for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').unwrap_or((part, "true"));
         let found = known.iter().find(|known| **known == name);
         match (found, value) {
-            (Some(flag), "true") => drop(flags.insert(*flag)),
+            (Some(flag), "true" | "") => drop(flags.insert(*flag)),
             (Some(_), "false") => {}
             (Some(flag), _) => {
                 return Err(Answer::refuse(StatusCode::BAD_REQUEST, format!("`{flag}` must be `true` or `false`")));

@@ -5,15 +5,11 @@
 //!   stands still, files are not kept current any more, and the plugin should be disabled and enabled.
 
 use super::answer::Answer;
-use crate::driver::Driver;
+use crate::driver::{Driver, STILL};
 use hyper::StatusCode;
 use serde::Serialize;
-use std::time::Duration;
 
 pub const PATH: &str = "/healthz";
-
-/// The loop turns at least every ten seconds.
-const STILL: Duration = Duration::from_secs(60);
 
 #[derive(Serialize)]
 struct Health {

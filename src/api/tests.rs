@@ -117,6 +117,21 @@ async fn what_is_not_asked_rightly_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn faults_of_the_server_itself_have_the_form_of_who_asks() {
+    let server = Server::start().await;
+    let long = " ".repeat(BODY_MAX + 1);
+    for (target, field) in [("/dso/v1/check", "message"), ("/VolumeDriver.Get", "Err")] {
+        let (status, answer) = server.ask("POST", target, &long).await;
+        let told = answer[field].as_str().unwrap_or_default();
+        assert!(status == 400 && told.contains("has more than 4 MiB"), "{target}: {status} {answer}");
+    }
+    let mut stream = server.send("GET", "/dso/v1/events?follow=", "").await;
+    server.until_listeners(1).await;
+    server.cancel.cancel();
+    stream.read_to_string(&mut String::new()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_check_tells_what_would_be_mounted() {
     let server = Server::start().await;
     server.bench.provider.put("app", "7", b"canary");

@@ -132,19 +132,22 @@ impl Instances {
         let registry = next(&before, &config, host);
         let faults = all_faults(faults, &registry, &config);
         if config == self.config && faults == self.faults {
-            if before.refused().is_some() {
+            let was_refused = before.refused().is_some();
+            before.refuse(None);
+            if was_refused {
                 tracing::info!("/etc/dso/dso.toml says again what is in use");
                 self.tell(None);
             }
-            before.refuse(None);
             return;
         }
         if !faults.is_empty() && (self.faults.is_empty() || !registry.keeps_all_of(&before)) {
-            if before.refused() != Some(faults.to_string()) {
+            let is_new = before.refused() != Some(faults.to_string());
+            // Before it is told: whoever hears of it may ask.
+            before.refuse(Some(faults.to_string()));
+            if is_new {
                 tracing::error!(%faults, "/etc/dso/dso.toml has changed and is not in use: the settings before it are");
                 self.tell(Some(&faults));
             }
-            before.refuse(Some(faults.to_string()));
             return;
         }
         if !faults.is_empty() {

@@ -75,6 +75,13 @@ struct Size {
 
 pub fn run(arguments: &Arguments, session: &Session) -> Result<(), Failure> {
     let by_hand = options(&arguments.opt)?;
+    let volumes = match by_hand {
+        Some(_) => Vec::new(),
+        None => {
+            let files: Vec<_> = arguments.files.iter().chain(&arguments.named).cloned().collect();
+            compose::volumes(&session.call, &files)?
+        }
+    };
     session.block_on(async {
         let mut engine = session.engine().await?;
         let work = match by_hand {
@@ -90,7 +97,7 @@ pub fn run(arguments: &Arguments, session: &Session) -> Result<(), Failure> {
                     plugin,
                 )]
             }
-            None => of_compose(arguments, session, &mut engine).await?,
+            None => of_compose(volumes, session, &mut engine).await?,
         };
         let mut bad = 0;
         for (at, (wanted, plugin)) in work.iter().enumerate() {
@@ -124,14 +131,12 @@ fn options(given: &[String]) -> Result<Option<BTreeMap<String, String>>, Failure
     Ok((!options.is_empty()).then_some(options))
 }
 
-/// Every volume of a Compose file whose driver is dso, with the plugin that would mount it.
+/// Of the volumes of a Compose file those whose driver is dso, with the plugin that would mount it.
 async fn of_compose(
-    arguments: &Arguments,
+    volumes: Vec<Wanted>,
     session: &Session,
     engine: &mut Engine,
 ) -> Result<Vec<(Wanted, Plugin)>, Failure> {
-    let files: Vec<_> = arguments.files.iter().chain(&arguments.named).cloned().collect();
-    let volumes = compose::volumes(&session.call, &files)?;
     let plugins = engine.plugins(session.plugin.as_deref()).await?;
     let (mut work, mut others) = (Vec::new(), Vec::new());
     for wanted in volumes {

@@ -1,10 +1,11 @@
 //! The volumes of a Compose file, as Compose itself understands it: anchors, `extends`, `.env` and interpolation are its business.
 
-use super::{Failure, endpoint::Call, say, text::plain};
+use super::{Failure, endpoint::Call, say};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    fs::File,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -22,6 +23,10 @@ pub struct Wanted {
 /// Every volume with a driver that a service uses, which is what Compose tells of; those that others create (`external`) are not
 /// the file's.
 pub fn volumes(call: &Call, files: &[PathBuf]) -> Result<Vec<Wanted>, Failure> {
+    for file in files {
+        let unreadable = |error| Failure::Failed(format!("cannot read `{}`: {error}", file.display()));
+        File::open(file).map(drop).map_err(unreadable)?;
+    }
     let mut arguments = call.docker_arguments(["compose"]);
     arguments.extend(files.iter().flat_map(|file| [OsString::from("--file"), file.into()]));
     arguments.extend(["config", "--format", "json"].map(OsString::from));
@@ -30,18 +35,18 @@ pub fn volumes(call: &Call, files: &[PathBuf]) -> Result<Vec<Wanted>, Failure> {
         output.map_err(|error| Failure::Failed(format!("cannot run `docker compose`: {error}")))
     };
     let output = run(&arguments)?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     if !output.status.success() {
         let is_there = run(&call.docker_arguments(["compose", "version"]))?.status.success();
         return Err(Failure::Failed(match is_there {
-            true => format!("`docker compose config`: {}", plain(&said)),
+            // What Compose says quotes lines of the file and of `.env`, in which values stand.
+            true => "`docker compose config` refuses the file: run it yourself; its message may show a value".into(),
             false => "a Compose file is read by Compose v2, which is not there: install it (`docker compose version` tells), or give a \
                       volume's options with -o"
                 .into(),
         }));
     }
-    if !said.is_empty() {
-        say(&said);
+    if !output.stderr.trim_ascii().is_empty() {
+        say("Note: `docker compose config` has warnings: run it yourself; they may show a value.");
     }
     let config: Value = serde_json::from_slice(&output.stdout)
         .map_err(|_| Failure::Failed("`docker compose config` did not answer in JSON: use a newer Compose".into()))?;

@@ -184,10 +184,15 @@ impl Operator {
     }
 }
 
+/// Whether a 404 is of the call itself, and not of what it names.
+fn is_unknown_call(message: &str) -> bool {
+    message.is_empty() || message.starts_with("status ") || message == "dso has no such call"
+}
+
 /// What the plugin's answer means.
 pub fn explain(plugin: &str, error: ClientError) -> Failure {
     Failure::Failed(match error {
-        ClientError::Refused { status: 404, message } if message.is_empty() || message.starts_with("status ") => {
+        ClientError::Refused { status: 404, message } if is_unknown_call(&message) => {
             format!("the plugin `{plugin}` does not know this call: it is older than this command, upgrade it")
         }
         ClientError::Refused { message, .. } => message,
@@ -277,6 +282,19 @@ mod tests {
         let plugin = |name: &str| Plugin { name: name.into(), id: String::new(), enabled: true };
         assert!(plugin("dso:latest").is_called("dso") && plugin("dso:latest").is_called("dso:latest"));
         assert!(!plugin("dso:v1").is_called("dso"));
+    }
+
+    #[test]
+    fn a_plugin_that_does_not_know_a_call_is_older() {
+        let said =
+            |status, message: &str| match explain("dso", ClientError::Refused { status, message: message.into() }) {
+                Failure::Failed(text) => text,
+                _ => String::new(),
+            };
+        for message in ["", "status 404 Not Found", "dso has no such call"] {
+            assert!(said(404, message).contains("it is older than this command"), "{message}");
+        }
+        assert_eq!(said(404, "there is no volume `v`"), "there is no volume `v`");
     }
 
     #[test]

@@ -82,7 +82,8 @@ pub fn run(arguments: &Arguments, config_dir: &Path) -> Result<(), Failure> {
 /// A file of variables: the values are stored, and what a Compose file needs is printed.
 fn variables(arguments: &Arguments, config_dir: &Path) -> Result<(), Failure> {
     let file = &arguments.file;
-    let entries = dotenv::parse(&read(file)?, &environment).map_err(|fault| in_file(file, &fault))?;
+    let text = read(file)?;
+    let entries = dotenv::parse(&text, &environment).map_err(|fault| in_file(file, &fault))?;
     let choice = choice(arguments);
     let mut taken: BTreeMap<&str, (&[u8], usize)> = BTreeMap::new();
     for entry in &entries {
@@ -103,6 +104,7 @@ fn variables(arguments: &Arguments, config_dir: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     confirm::go_on("Store them?", arguments.yes)?;
+    unchanged(file, &text)?;
     tell_identity(&store, plan.write(&store)?);
     let lines: Vec<String> = taken.iter().map(|(name, (_, line))| format!("{name} (line {line})")).collect();
     let folder = Path::new("");
@@ -158,6 +160,7 @@ fn compose(arguments: &Arguments, config_dir: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     confirm::go_on("Store the values and write the file?", arguments.yes)?;
+    unchanged(file, &text)?;
     tell_identity(&store, plan.write(&store)?);
     let written = write(arguments, &new)?;
     if literal && written.as_deref() != Some(file) {
@@ -261,6 +264,14 @@ fn read(file: &Path) -> Result<Zeroizing<String>, Failure> {
     fs::read_to_string(file).map(Zeroizing::new).map_err(cannot)
 }
 
+/// What was shown and agreed to is what is done.
+fn unchanged(file: &Path, text: &str) -> Result<(), Failure> {
+    match read(file)?.as_str() == text {
+        true => Ok(()),
+        false => Err(in_file(file, "it was changed meanwhile, and nothing was stored or written: run this again")),
+    }
+}
+
 fn in_file(file: &Path, fault: &str) -> Failure {
     Failure::Failed(format!("{}: {fault}", file.display()))
 }
@@ -305,7 +316,9 @@ fn write(arguments: &Arguments, new: &str) -> Result<Option<PathBuf>, Failure> {
         ))
     };
     if !replaces {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(cannot)?;
+        let mode = fs::metadata(&arguments.file).map_err(cannot)?.mode() & 0o777;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(cannot)?;
+        file.set_permissions(fs::Permissions::from_mode(mode)).map_err(cannot)?;
         file.write_all(new.as_bytes()).map_err(cannot)?;
         return Ok(Some(path));
     }

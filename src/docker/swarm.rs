@@ -43,6 +43,10 @@ pub struct Service {
     pub labels: Labels,
     /// IDs of the Swarm secrets that its tasks get.
     pub secrets: BTreeSet<String>,
+    /// Whether it is a job: any update would run it once more.
+    pub is_job: bool,
+    /// The labels before the last update, if Swarm still knows them.
+    pub previous: Option<Labels>,
     /// How its last update stands; `None` if it ended by itself without a task being replaced, or there was none.
     pub update: Option<UpdateState>,
 }
@@ -196,9 +200,12 @@ fn relabel<'a>(spec: &mut Value, labels: impl IntoIterator<Item = (&'a str, Opti
 
 fn service(value: &Value) -> Service {
     let (id, name, index, labels) = head(value);
+    let is_job = ["ReplicatedJob", "GlobalJob"].iter().any(|mode| value["Spec"]["Mode"][mode].is_object());
+    let previous = value["PreviousSpec"].as_object().map(|spec| spec.get("Labels").map(labels_of).unwrap_or_default());
     let secrets = list(&value["Spec"]["TaskTemplate"]["ContainerSpec"]["Secrets"]);
     let secrets = secrets.map(|secret| text(&secret["SecretID"])).collect();
-    Service { id, name, index, labels, secrets, update: update_state(&text(&value["UpdateStatus"]["State"])) }
+    let update = update_state(&text(&value["UpdateStatus"]["State"]));
+    Service { id, name, index, labels, secrets, is_job, previous, update }
 }
 
 fn secret(value: &Value) -> SwarmSecret {
@@ -207,9 +214,12 @@ fn secret(value: &Value) -> SwarmSecret {
 }
 
 fn head(value: &Value) -> (String, String, u64, Labels) {
-    let labels = value["Spec"]["Labels"].as_object().into_iter().flatten();
-    let labels = labels.map(|(name, value)| (name.clone(), text(value))).collect();
+    let labels = labels_of(&value["Spec"]["Labels"]);
     (text(&value["ID"]), text(&value["Spec"]["Name"]), value["Version"]["Index"].as_u64().unwrap_or_default(), labels)
+}
+
+fn labels_of(value: &Value) -> Labels {
+    value.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect()
 }
 
 /// A state that is not known is one in which a service is left alone.
@@ -258,5 +268,16 @@ mod tests {
         assert_eq!((found.id.as_str(), found.name.as_str(), found.index), ("s1", "app", 7));
         assert_eq!((found.secrets, found.update), (["x".to_owned()].into(), Some(UpdateState::RollbackCompleted)));
         assert_eq!(update_state("some day"), Some(UpdateState::Updating));
+        assert_eq!((found.is_job, found.previous), (false, None));
+    }
+
+    #[test]
+    fn jobs_are_told_from_services_that_run_on_and_the_labels_before_the_last_update_are_read() {
+        let mode = |mode: Value| service(&json!({"Spec": {"Name": "app", "Mode": mode}})).is_job;
+        assert!(mode(json!({"ReplicatedJob": {"MaxConcurrent": 1}})) && mode(json!({"GlobalJob": {}})));
+        assert!(!mode(json!({"Replicated": {"Replicas": 1}})) && !mode(json!({"Global": {}})) && !mode(Value::Null));
+        let before = |spec: Value| service(&json!({"Spec": {"Name": "app"}, "PreviousSpec": spec})).previous;
+        assert_eq!(before(json!({"Labels": {"a": "1"}})), Some([("a".to_owned(), "1".to_owned())].into()));
+        assert_eq!((before(json!({"Name": "app"})), before(Value::Null)), (Some(Labels::new()), None));
     }
 }

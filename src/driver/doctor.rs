@@ -20,8 +20,8 @@ const PROVIDER: Duration = Duration::from_secs(20);
 /// Secrets of one provider that are asked for, and how many at a time.
 const PROBES: usize = 50;
 const AT_A_TIME: usize = 4;
-/// The loop turns at least every time that something is due, which is never longer away than this.
-const TURNS: Duration = Duration::from_secs(3600);
+/// The loop that has not turned for so long stands still: it turns every ten seconds at least.
+pub const STILL: Duration = Duration::from_secs(60);
 
 /// Which volumes use a secret.
 type Uses = BTreeMap<Arc<SecretId>, BTreeSet<String>>;
@@ -32,13 +32,17 @@ impl Driver {
         let registry = self.parts.cache.registry();
         let mut findings = process();
         findings.push(self.kernel());
-        findings.push(self.engine());
+        findings.extend(self.engine());
         findings.extend(self.settings(&registry));
         let uses = self.uses();
         let mut instances = Vec::new();
         for (name, provider) in registry.iter() {
             let mine = uses.iter().filter(|(id, _)| id.provider() == name && provider.validate(id).is_ok());
-            let mine = mine.take(PROBES).map(|(id, volumes)| (id.clone(), listed(volumes))).collect();
+            let mine: Vec<_> = mine.map(|(id, volumes)| (id.clone(), listed(volumes))).collect();
+            if mine.is_empty() && registry.is_unasked(name) {
+                // Azure's is on every host, and most are no machine of Azure's.
+                continue;
+            }
             instances.push(examine_provider(name.clone(), provider.clone(), mine));
         }
         findings.extend(join_all(instances).await.into_iter().flatten());
@@ -66,16 +70,18 @@ impl Driver {
         }
     }
 
-    fn engine(&self) -> Finding {
+    fn engine(&self) -> Vec<Finding> {
         let told = super::lock(&self.engine_tells).clone();
-        let stuck = self.since_turn().is_none_or(|turn| turn > TURNS);
-        match told {
-            Some(Ok(())) if stuck => Finding::error(
-                "engine",
-                "events",
-                "the loop that follows the engine stands still",
-                "look at the engine's log for what dso says, and restart the plugin",
-            ),
+        let is_stuck = told.is_some() && self.since_turn().is_none_or(|turn| turn >= STILL);
+        let stuck = Finding::error(
+            "engine",
+            "events",
+            "the loop that follows the engine stands still",
+            "look at the engine's log for what dso says, and restart the plugin",
+        );
+        let heard = match told {
+            // What it said last is of no worth.
+            Some(Ok(())) if is_stuck => return vec![stuck],
             Some(Ok(())) => Finding::ok("engine", "events", "the engine answers, and its events are followed"),
             None => Finding::warning("engine", "events", "the engine was not heard yet", "ask again in a few seconds"),
             Some(Err(why)) => Finding::error(
@@ -84,7 +90,8 @@ impl Driver {
                 format!("the plugin cannot follow the engine: {why}; containers are not told of changes"),
                 "set the plugin's `engine.source` to the folder of the engine's socket (`docker plugin set`), and see that the engine runs",
             ),
-        }
+        };
+        is_stuck.then_some(stuck).into_iter().chain([heard]).collect()
     }
 
     fn settings(&self, registry: &Registry) -> Vec<Finding> {
@@ -186,24 +193,38 @@ fn process() -> Vec<Finding> {
 async fn examine_provider(
     name: String,
     provider: Arc<dyn Provider>,
-    mine: Vec<(Arc<SecretId>, String)>,
+    mut mine: Vec<(Arc<SecretId>, String)>,
 ) -> Vec<Finding> {
     let subject = format!("provider {name}");
+    let left_out = mine.len().saturating_sub(PROBES);
+    mine.truncate(PROBES);
+    let mut findings = Vec::new();
     let work = async {
-        let mut findings = provider.examine().await;
+        findings = provider.examine().await;
         findings.iter_mut().for_each(|finding| finding.subject.clone_from(&subject));
         // Where it does not answer at all, each secret would say the same again.
         let gone = |finding: &Finding| finding.level == Level::Error && finding.check != "policy";
         if !findings.iter().any(gone) {
             let probes = mine.into_iter().map(|(id, volumes)| probe(provider.clone(), id, volumes));
-            findings.extend(stream::iter(probes).buffered(AT_A_TIME).collect::<Vec<_>>().await);
+            let mut probes = stream::iter(probes).buffer_unordered(AT_A_TIME);
+            while let Some(finding) = probes.next().await {
+                findings.push(finding);
+            }
         }
-        findings
     };
-    timeout(PROVIDER, work).await.unwrap_or_else(|_| {
-        let message = format!("no answer within {} s", PROVIDER.as_secs());
-        vec![Finding::error("provider", &subject, message, "see whether the server is slow or out of reach")]
-    })
+    // What was found by then is told.
+    let is_late = timeout(PROVIDER, work).await.is_err();
+    // What is of the provider itself stays first.
+    findings.sort_by_key(|finding| (finding.check == "policy").then(|| finding.subject.clone()));
+    if is_late {
+        let message = format!("no answer within {} s to all that was asked", PROVIDER.as_secs());
+        findings.push(Finding::error("provider", &subject, message, "see whether the server is slow or out of reach"));
+    }
+    if left_out > 0 {
+        let message = format!("{left_out} more of its secrets were not asked for: {PROBES} are the most");
+        findings.push(Finding::warning("policy", &subject, message, "`docker dso ls` shows what their volumes lack"));
+    }
+    findings
 }
 
 /// Whether the version of a secret may be asked for.

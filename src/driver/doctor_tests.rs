@@ -62,6 +62,26 @@ async fn secrets_are_asked_for_unless_their_provider_does_not_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_many_secrets_it_is_told_how_many_were_not_asked_for_and_what_came_in_time() {
+    let bench = Bench::new().await;
+    for number in 0..PROBES + 3 {
+        bench.volume(&format!("v{number}"), &[("file.x", &format!("p://none{number}"))]).await;
+    }
+    let policy = found(&bench, "policy").await;
+    let told = |findings: &[(Level, String, String)], text: &str| {
+        findings.iter().filter(|(_, _, message)| message.contains(text)).count()
+    };
+    assert_eq!(told(&policy, "there is no `p://none"), PROBES);
+    assert_eq!(told(&policy, "3 more of its secrets were not asked for"), 1, "{policy:?}");
+    // Three times four of them.
+    bench.provider.delay(Duration::from_secs(6));
+    let all = bench.driver.examine().await;
+    let of =
+        |check: &str, text: &str| all.iter().filter(|one| one.check == check && one.message.contains(text)).count();
+    assert_eq!((of("policy", "there is no"), of("provider", "no answer within 20 s")), (3 * AT_A_TIME, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn volumes_that_failed_are_stale_or_orphaned_and_labels_that_mean_nothing() {
     let bench = Bench::new().await;
     bench.volume("failed", &[("file.x", "p://none")]).await;
@@ -110,13 +130,16 @@ async fn an_engine_that_is_not_heard_and_a_loop_that_stands_still() {
     let bench = Bench::new().await;
     assert_eq!(found(&bench, "engine").await[0].0, Level::Warning);
     bench.driver.note_engine(Err("no such file".into()));
-    assert!(found(&bench, "engine").await[0].2.contains("cannot follow the engine: no such file"));
+    assert!(found(&bench, "engine").await.last().unwrap().2.contains("cannot follow the engine: no such file"));
     bench.driver.note_engine(Ok(()));
     assert!(found(&bench, "engine").await[0].2.contains("stands still"));
     bench.driver.note_turn();
     assert_eq!(found(&bench, "engine").await, []);
-    tokio::time::advance(TURNS + Duration::from_secs(1)).await;
+    tokio::time::advance(STILL).await;
     assert!(found(&bench, "engine").await[0].2.contains("stands still"));
+    bench.driver.note_engine(Err("no such file".into()));
+    let both = found(&bench, "engine").await;
+    assert!(both[0].2.contains("stands still") && both[1].2.contains("cannot follow the engine"), "{both:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -54,18 +54,27 @@ impl Ledger {
         let versions = services.entry(service).or_default();
         for (id, secret) in found.iter().filter(|(_, secret)| !is_digest(&secret.version)) {
             versions.note(id, &secret.version);
-            self.keep(id, secret);
         }
         drop(services);
         lock(&self.given).insert(secret, Given { spec, at: Instant::now() });
     }
 
-    pub fn keep(&self, id: &Arc<SecretId>, secret: &Arc<Secret>) {
-        lock(&self.kept).insert((id.clone(), secret.version.key()), (secret.clone(), Instant::now()));
+    /// `confirmed` is when its provider last said that it has this version.
+    pub fn keep(&self, id: &Arc<SecretId>, secret: &Arc<Secret>, confirmed: Instant) {
+        let mut kept = lock(&self.kept);
+        let (_, at) = kept.entry((id.clone(), secret.version.key())).or_insert_with(|| (secret.clone(), confirmed));
+        *at = confirmed.max(*at);
     }
 
-    pub fn kept(&self, id: &Arc<SecretId>, version: &str) -> Option<Arc<Secret>> {
-        lock(&self.kept).get(&(id.clone(), version.to_owned())).map(|(secret, _)| secret.clone())
+    /// One version, if its provider confirmed it within `time`.
+    pub fn kept(&self, id: &Arc<SecretId>, version: &str, time: Duration) -> Option<Arc<Secret>> {
+        let kept = lock(&self.kept);
+        let (secret, confirmed) = kept.get(&(id.clone(), version.to_owned()))?;
+        (confirmed.elapsed() <= time).then(|| secret.clone())
+    }
+
+    pub fn forget_services(&self, but: &BTreeSet<&str>) {
+        lock(&self.services).retain(|service, _| but.contains(service.as_str()));
     }
 
     /// The versions that this process gave a service last.
@@ -75,6 +84,10 @@ impl Ledger {
 
     pub fn note_late(&self, secrets: &BTreeSet<Arc<SecretId>>) {
         lock(&self.late).extend(secrets.iter().map(|id| (id.clone(), Instant::now())));
+    }
+
+    pub fn note_arrived(&self, found: &Secrets) {
+        lock(&self.late).retain(|id, _| !found.contains_key(id));
     }
 
     /// Whether one of them was late a moment ago, and was not there since.

@@ -301,6 +301,7 @@ async fn another_refresh_holds_for_what_is_mounted_where_the_volume_does_not_say
     bench.driver.set_refresh(Duration::from_secs(5));
     assert_eq!(bench.told.try_recv(), Ok(Event::Joined("own".parse().unwrap())));
     assert_eq!(bench.told.try_recv(), Ok(Event::Joined("plain".parse().unwrap())), "it is looked at now");
+    assert_eq!(bench.told.try_recv(), Ok(Event::Interval), "and so are services");
     assert_eq!(delay(&bench, "plain"), Some(5));
     assert!(delay(&bench, "own").is_some_and(|delay| delay > 5));
 }

@@ -225,3 +225,31 @@ fn the_operators_page_lists_every_metric_and_no_other() {
         .fold(page, |page, (name, _)| page.replace(&format!("`{name}"), &format!("`{name}_count")));
     assert_eq!(faults(&page), Vec::<String>::new());
 }
+
+#[test]
+fn each_class_of_a_mount_that_failed_begins_with_0_and_is_documented() {
+    use crate::provider::ErrorKind::{
+        Forbidden, Malformed, Misconfigured, NotFound, Redirected, Throttled, Timeout, Tls, Unauthenticated,
+        Unavailable, Unreachable,
+    };
+    let (page, exposition) = (read("docs/operations.md"), Metrics::default().exposition(Vec::new(), 0));
+    let of_providers = [
+        Unreachable,
+        Tls,
+        Timeout,
+        Unavailable,
+        Throttled,
+        Unauthenticated,
+        Forbidden,
+        NotFound,
+        Redirected,
+        Malformed,
+        Misconfigured,
+    ];
+    let own = ["options", "render", "projection", "state", "out_of_sight"];
+    for class in own.into_iter().chain(of_providers.map(crate::provider::ErrorKind::as_str)) {
+        assert!(page.contains(&format!("`{class}`")), "{class} is not documented");
+        let line = format!("dso_mount_failures_total{{class=\"{class}\"}} 0\n");
+        assert!(exposition.contains(&line), "{class} does not begin with 0");
+    }
+}

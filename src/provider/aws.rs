@@ -98,6 +98,10 @@ impl Provider for Aws {
         Inner::versions(&self.inner, ids).await
     }
 
+    fn identity(&self) -> String {
+        self.inner.account.who()
+    }
+
     async fn examine(&self) -> Vec<Finding> {
         let account = &self.inner.account;
         vec![match account.bounded(account.identity()).await {

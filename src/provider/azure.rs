@@ -93,6 +93,10 @@ impl Provider for Azure {
         Inner::versions(&self.inner, ids).await
     }
 
+    fn identity(&self) -> String {
+        self.inner.vaults.login().who.clone()
+    }
+
     async fn examine(&self) -> Vec<Finding> {
         self.inner.examine().await
     }

@@ -97,6 +97,10 @@ impl Provider for Local {
         .await
     }
 
+    fn identity(&self) -> String {
+        format!("the identity file {}", self.place.identity().display())
+    }
+
     /// All secrets are in one file.
     fn batch(&self, _id: &SecretId) -> Option<String> {
         Some("store".into())

@@ -114,6 +114,11 @@ impl Registry {
         self.instances.iter()
     }
 
+    /// Whether the instance is there because its type needs no settings, and nobody has given it any.
+    pub fn is_unasked(&self, scheme: &str) -> bool {
+        self.tables.get(scheme).is_some_and(|table| table.keys().all(|key| key == "type"))
+    }
+
     /// Faults of a reference that show without asking a server.
     pub fn validate(&self, id: &SecretId) -> Result<(), String> {
         let refused = |fault| match self.refused() {
@@ -226,5 +231,31 @@ mod tests {
         assert_eq!(registry.validate(&"local://app".parse().unwrap()), Ok(()));
         let fault = registry.validate(&"eu://app".parse().unwrap()).unwrap_err();
         assert!(fault.ends_with("; the newer /etc/dso/dso.toml is not in use: unknown key `x`"), "{fault}");
+    }
+
+    #[test]
+    fn an_instance_without_settings_of_anybodys_is_told_apart() {
+        let instance = |name: &str, table: &str| (name.to_owned(), table.parse().unwrap());
+        let instances = [instance("azure", "type = 'azure'"), instance("cn", "type = 'azure'\ncloud = 'china'")];
+        let registry = Registry::build(instances.into(), &HostFiles::on_host("/nowhere"));
+        assert_eq!(["azure", "cn", "nobody"].map(|name| registry.is_unasked(name)), [true, false, false]);
+    }
+
+    #[test]
+    fn a_record_can_say_whom_an_instance_reads_as() {
+        let arn = "arn:aws:iam::123456789012:role/dso";
+        for (table, who) in [
+            ("type = 'local'".to_owned(), "the identity file /etc/dso/identity".to_owned()),
+            ("type = 'vault'\naddress = 'http://a'".into(), "a login by token-file".into()),
+            ("type = 'aws'\nregion = 'eu-central-1'".into(), "the host's own credentials".into()),
+            (format!("type = 'aws'\nregion = 'eu-central-1'\nrole_arn = '{arn}'"), format!("role {arn}")),
+            ("type = 'aws'\nregion = 'eu-central-1'\nprofile = 'dev'".into(), "profile dev".into()),
+            ("type = 'azure'".into(), "the managed identity of this machine".into()),
+        ] {
+            let instances = [("p".to_owned(), table.parse().unwrap())].into();
+            let registry = Registry::build(instances, &HostFiles::on_host("/nowhere"));
+            assert!(registry.broken().next().is_none(), "{table}");
+            assert_eq!(registry.get("p").unwrap().identity(), who);
+        }
     }
 }

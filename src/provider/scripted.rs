@@ -21,6 +21,8 @@ pub struct Scripted {
 #[derive(Default)]
 struct State {
     secrets: HashMap<String, (String, Vec<u8>)>,
+    /// By path and version, if older ones are kept.
+    older: Option<HashMap<(String, String), Vec<u8>>>,
     failure: Option<ProviderError>,
     latency: Duration,
     versioned: bool,
@@ -47,7 +49,16 @@ impl Scripted {
     }
 
     pub fn put(&self, path: &str, version: &str, value: &[u8]) {
-        self.state.lock().unwrap().secrets.insert(path.into(), (version.into(), value.into()));
+        let mut state = self.state.lock().unwrap();
+        state.secrets.insert(path.into(), (version.into(), value.into()));
+        if let Some(older) = &mut state.older {
+            older.insert((path.into(), version.into()), value.into());
+        }
+    }
+
+    /// What is put from now on is there by its version for ever.
+    pub fn keep_versions(&self) {
+        self.state.lock().unwrap().older = Some(HashMap::new());
     }
 
     pub fn remove(&self, path: &str) {
@@ -126,7 +137,14 @@ impl Scripted {
     }
 
     fn find(&self, id: &SecretId) -> Result<(String, Vec<u8>), ProviderError> {
-        let found = self.state.lock().unwrap().secrets.get(id.path()).cloned();
+        let state = self.state.lock().unwrap();
+        let found = match (&state.older, id.param("version")) {
+            (Some(older), Some(version)) => {
+                let found = older.get(&(id.path().to_owned(), version.to_owned()));
+                found.map(|value| (version.to_owned(), value.clone()))
+            }
+            _ => state.secrets.get(id.path()).cloned(),
+        };
         found.ok_or_else(|| ProviderError::new(ErrorKind::NotFound, format!("there is no `{id}`")))
     }
 }
@@ -149,6 +167,10 @@ impl Provider for Scripted {
     async fn read_many(&self, ids: &[Arc<SecretId>]) -> Vec<Result<Secret, ProviderError>> {
         let answer = self.answer(|state| state.lots.push(ids.len())).await;
         ids.iter().map(|id| answer.clone().and_then(|()| self.read_now(id))).collect()
+    }
+
+    fn identity(&self) -> String {
+        "a script".into()
     }
 
     fn batch(&self, _: &SecretId) -> Option<String> {

@@ -99,6 +99,10 @@ impl Provider for Vault {
         Inner::versions(&self.inner, ids).await
     }
 
+    fn identity(&self) -> String {
+        format!("a login by {}", self.inner.session.method())
+    }
+
     async fn examine(&self) -> Vec<Finding> {
         self.inner.examine().await
     }

@@ -60,6 +60,7 @@ impl Observer {
     /// The stream of events was cut: until the next list nothing is known for sure.
     pub fn lost(&self) {
         self.table.forget();
+        self.driver.audit().heard(false);
         self.driver.note_engine(Err("the stream of its events was cut".into()));
     }
 
@@ -87,8 +88,9 @@ impl Observer {
             // One look for all of them.
             self.driver.take_back(None).await;
         }
+        names.iter().for_each(|name| self.note(name));
+        self.driver.audit().heard(true);
         for name in &names {
-            self.note(name);
             then.extend(self.correct(name, listed).await);
         }
         then.extend(containers.iter().filter_map(|container| self.waiting(container)));

@@ -52,6 +52,8 @@ struct State {
     told: HashMap<String, String>,
     /// Whether this node led the Swarm when it was looked at last.
     leads: bool,
+    /// Why the Swarm could not be looked at, as it was said last.
+    fault: Option<String>,
     /// Providers that have word of a change.
     hurried: BTreeSet<String>,
 }
@@ -97,30 +99,54 @@ impl Services {
             }
             Err(error) => Err(error),
         };
-        Some(next.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the Swarm cannot be looked at");
-            SOON.max(interval.min(ALONE))
-        }))
+        let fault = next.as_ref().err().map(ToString::to_string);
+        let before = std::mem::replace(&mut self.state().fault, fault.clone());
+        if let Some(fault) = fault.filter(|fault| before.as_ref() != Some(fault)) {
+            tracing::warn!(error = fault, "the Swarm cannot be looked at: its services wait until it can");
+        }
+        Some(next.unwrap_or_else(|_| SOON.max(interval.min(ALONE))))
     }
 
     async fn lead(&self, view: SwarmView, interval: Duration) -> Result<Duration, RuntimeError> {
-        self.state().leads = true;
+        self.begin(&view);
         let seen = self.look(view).await;
         let (mut again, mut unsettled) = (interval, BTreeSet::new());
         for service in &seen.view.services {
             let verdict = self.verdict(&seen, service);
             let is_settled = verdict == Verdict::Current;
-            if let Some(soon) = self.act(&seen, service, verdict).await? {
-                again = again.min(soon);
+            match self.act(&seen, service, verdict).await {
+                Ok(soon) => again = again.min(soon.unwrap_or(interval)),
+                // What is wrong with this one is not wrong with the others.
+                Err(error @ RuntimeError::Refused { .. }) => self.tell(&service.id, &error.to_string(), || {
+                    tracing::error!(
+                        service = service.name,
+                        %error,
+                        "Swarm does not let it be updated, and its tasks keep their secrets: mend what Swarm says, or take the \
+                         service out of rotation with its label `dso.on-rotate=none`"
+                    );
+                }),
+                Err(error) => return Err(error),
             }
             if !is_settled {
                 unsettled.extend(service.secrets.iter().cloned());
             }
         }
-        if self.note_versions(&seen, &unsettled).await? == Written::Outdated {
+        if self.note_all_versions(&seen, &unsettled).await? == Written::Outdated {
             again = again.min(SOON);
         }
         Ok(again)
+    }
+
+    /// What is remembered of services and secrets that are gone is forgotten.
+    fn begin(&self, view: &SwarmView) {
+        let services: BTreeSet<_> = view.services.iter().map(|service| &service.id).collect();
+        let secrets: BTreeSet<_> = view.secrets.iter().map(|secret| &secret.id).collect();
+        let mut state = self.state();
+        state.leads = true;
+        state.rotated.retain(|id, _| services.contains(id));
+        state.told.retain(|id, _| services.contains(id) || secrets.contains(id));
+        drop(state);
+        self.driver.forget_services(&view.services.iter().map(|service| service.name.as_str()).collect());
     }
 
     /// Reads labels, and asks providers for what is newest.
@@ -216,9 +242,19 @@ impl Services {
                 });
                 Ok(None)
             }
+            Verdict::Foreign => {
+                self.tell(&service.id, "foreign", || {
+                    tracing::error!(
+                        service = name,
+                        result = "paused",
+                        "its own update is paused, and new secrets would make Swarm go on with it: finish it or roll it back"
+                    );
+                });
+                Ok(None)
+            }
             Verdict::Refuse { versions, labels } => {
-                self.tell_refused(service, &versions);
                 self.write(service, &labels, false).await?;
+                self.tell_refused(service, &versions);
                 Ok(Some(SOON))
             }
             Verdict::Refused(versions) => {
@@ -247,7 +283,9 @@ impl Services {
                     });
                     return Ok(None);
                 }
-                self.write(service, &labels, false).await?;
+                if self.write(service, &labels, false).await? == Written::Outdated {
+                    return Ok(Some(SOON));
+                }
                 tracing::info!(
                     service = name,
                     from = from.told(),
@@ -278,24 +316,35 @@ impl Services {
 
     /// Once every service that follows a secret is on its newest version, the secret says so, for services that are
     /// rotated later for the first time.
-    async fn note_versions(&self, seen: &Seen, unsettled: &BTreeSet<String>) -> Result<Written, RuntimeError> {
+    async fn note_all_versions(&self, seen: &Seen, unsettled: &BTreeSet<String>) -> Result<Written, RuntimeError> {
         let mut all = Written::Yes;
         for secret in seen.view.secrets.iter().filter(|secret| !unsettled.contains(&secret.id)) {
-            let Some(spec) = seen.secrets.get(&secret.id).filter(|spec| spec.rotates) else { continue };
-            let ids = spec.secrets();
-            let known = ids.iter().filter_map(|id| Some((id.to_string(), seen.newest.get(id)?.clone())));
-            let versions = Versions(known.collect());
-            if versions.0.len() < ids.iter().filter(|id| !is_pinned(id)).count() || versions.0.is_empty() {
-                continue;
-            }
-            if Versions::of(&secret.labels, VERSIONS) != versions {
-                let SwarmSecret { id, index, .. } = secret;
-                if self.swarm.label_secret(id, *index, VERSIONS, &versions.to_string()).await? == Written::Outdated {
-                    all = Written::Outdated;
-                }
+            match self.note_versions(seen, secret).await {
+                Ok(Written::Yes) => {}
+                Ok(Written::Outdated) => all = Written::Outdated,
+                Err(error @ RuntimeError::Refused { .. }) => self.tell(&secret.id, &error.to_string(), || {
+                    tracing::error!(
+                        secret = secret.name,
+                        %error,
+                        "Swarm does not let it be labelled with what its services have: mend what Swarm says"
+                    );
+                }),
+                Err(error) => return Err(error),
             }
         }
         Ok(all)
+    }
+
+    async fn note_versions(&self, seen: &Seen, secret: &SwarmSecret) -> Result<Written, RuntimeError> {
+        let spec = seen.secrets.get(&secret.id).filter(|spec| spec.rotates);
+        let ids = spec.map(ServiceSecret::secrets).unwrap_or_default();
+        let known = ids.iter().filter_map(|id| Some((id.to_string(), seen.newest.get(id)?.clone())));
+        let versions = Versions(known.collect());
+        let is_unknown = versions.0.len() < ids.iter().filter(|id| !is_pinned(id)).count() || versions.0.is_empty();
+        if is_unknown || Versions::of(&secret.labels, VERSIONS) == versions {
+            return Ok(Written::Yes);
+        }
+        self.swarm.label_secret(&secret.id, secret.index, VERSIONS, &versions.to_string()).await
     }
 
     async fn rehearse(&self, seen: &Seen, service: &Service) -> Result<(), String> {

@@ -1,7 +1,10 @@
 //! Version checks: how many calls they make, that they read no value, and what they fall back to.
 
 use crate::{
-    support::azure::{directory::now, vault::Call},
+    support::azure::{
+        directory::now,
+        vault::{Call, Fault},
+    },
     world::{Instance, World, id, version_of},
 };
 use dso::{
@@ -106,6 +109,40 @@ async fn a_vault_with_more_pages_than_secrets_in_use_is_not_listed_again() {
     let ids = in_use(&world, &azure, 2).await;
     azure.versions(&ids).await.into_iter().for_each(|found| drop(version_of(found)));
     assert_eq!((counts(&world), azure.batch(&ids[0])), ([2, 2, 0], None));
+}
+
+#[tokio::test]
+async fn a_list_that_takes_too_long_is_left_for_a_while_and_each_secret_is_asked_for_by_itself() {
+    let world = World::new().await;
+    let azure = world.azure("timeout = '1s'");
+    let ids = in_use(&world, &azure, 4).await;
+    world.vault.fail("list", usize::MAX, Fault::Hang);
+    azure.versions(&ids).await.into_iter().for_each(|found| drop(version_of(found)));
+    assert_eq!((counts(&world), azure.batch(&ids[0])), ([1, 4, 0], None));
+    azure.versions(&ids).await.into_iter().for_each(|found| drop(version_of(found)));
+    assert_eq!(counts(&world), [1, 8, 0], "it is not waited for again");
+}
+
+#[tokio::test]
+async fn a_vault_of_very_many_pages_is_not_listed_to_its_end() {
+    let world = World::new().await;
+    let azure = world.azure("");
+    let ids = in_use(&world, &azure, 30).await;
+    world.vault.begin_lists_with_empty_pages(40);
+    azure.versions(&ids).await.into_iter().for_each(drop);
+    assert_eq!((world.vault.count("list"), azure.batch(&ids[0])), (20, None));
+}
+
+#[tokio::test]
+async fn versions_behind_empty_pages_are_no_reason_to_say_that_there_is_no_such_secret() {
+    let world = World::new().await;
+    let azure = world.azure("");
+    let ids = in_use(&world, &azure, 1).await;
+    world.vault.begin_lists_with_empty_pages(2);
+    version_of(azure.versions(&ids).await.remove(0));
+    world.vault.begin_lists_with_empty_pages(4);
+    assert_eq!(azure.versions(&ids).await.remove(0).unwrap(), Observed::Unversioned);
+    assert_eq!(azure.text("azure://corp/s0").await, "x");
 }
 
 #[tokio::test]

@@ -371,6 +371,38 @@ fn a_terminal_is_asked_after_the_diff() {
 }
 
 #[test]
+fn a_file_that_changes_while_it_is_asked_is_left_alone_and_nothing_is_stored() {
+    let project = Project::copy("metrics");
+    let variables = project.folder.join("variables");
+    fs::write(&variables, "PASSWORD=CANARY\n").unwrap();
+    for (file, prompt) in
+        [(&project.file, "Store the values and write the file? [y/N] "), (&variables, "Store them? [y/N] ")]
+    {
+        let line = format!("import {}", file.display());
+        let mut session = Session::start(project.host.command(&words(&line)));
+        session.until(Some(prompt));
+        let changed = fs::read_to_string(file).unwrap() + "# by somebody else\n";
+        fs::write(file, &changed).unwrap();
+        session.prompt(prompt, "y\n");
+        let (ended, shown) = session.end();
+        assert!(ended == Some(1) && shown.contains("it was changed meanwhile"), "{shown}");
+        assert_eq!(fs::read_to_string(file).unwrap(), changed);
+        assert!(!project.host.file("local.age").exists(), "nothing is stored");
+    }
+}
+
+#[test]
+fn a_new_file_is_as_private_as_the_one_that_it_is_made_of() {
+    for private in [0o600, 0o640] {
+        let project = Project::copy("metrics");
+        fs::set_permissions(&project.file, fs::Permissions::from_mode(private)).unwrap();
+        let to = project.folder.join("new.yaml");
+        assert_eq!(project.import(&format!("--yes -o {}", to.display())).code, Some(0));
+        assert_eq!(mode(&to), private);
+    }
+}
+
+#[test]
 fn what_cannot_be_taken_out_is_refused_before_anything_is_done() {
     let project = Project::of("services:\n  a:\n    image: x\n    environment: {PIN: CANARY}\n");
     let ran = project.import("--yes --only PIN --only PIN_FILE");

@@ -7,6 +7,7 @@
 )]
 
 mod asking;
+mod composed;
 mod crash;
 mod doctor;
 mod documented;

@@ -164,8 +164,8 @@ fn each_delivery_of_a_secret_is_recorded_with_its_container_and_without_its_valu
     let record = records().into_iter().find(|record| !record["container"].is_null()).unwrap();
     assert_eq!((&record["cause"], &record["container"]), (&json!("mount"), &to));
     assert_eq!(
-        (&record["secret"], &record["files"], &record["result"]),
-        (&json!("local://app"), &json!(["token"]), &json!("delivered"))
+        (&record["secret"], &record["files"], &record["result"], &record["identity"]),
+        (&json!("local://app"), &json!(["token"]), &json!("delivered"), &json!("the identity file /etc/dso/identity"))
     );
     assert_eq!(record["version"], plugin.status(&volume)["versions"]["token"]);
 

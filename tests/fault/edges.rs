@@ -215,6 +215,10 @@ impl Secrets {
 
 #[async_trait]
 impl Provider for Secrets {
+    fn identity(&self) -> String {
+        "a test".into()
+    }
+
     fn validate(&self, _: &SecretId) -> Result<(), String> {
         Ok(())
     }

@@ -2,27 +2,36 @@
 
 use super::super::{
     Failure,
-    engine::{Engine, Plugin},
+    engine::{Engine, Operator, Plugin},
     session::Session,
 };
-use crate::findings::Finding;
+use crate::findings::{Finding, Level};
 use serde_json::Value;
-use std::{io, os::unix::net::UnixStream, path::Path};
+use std::{io, os::unix::net::UnixStream, path::Path, time::Duration};
+use tokio::time::timeout;
 
 /// The oldest engine that dso is tested on.
 const OLDEST: (u32, u32) = (20, 10);
 /// What the default of the mount `config` is: `/etc/dso` is looked for in it.
 const UNSET: &str = "/etc";
+/// Of each request. The plugin itself gives its providers less.
+const LIMIT: Duration = Duration::from_secs(30);
 
 pub async fn examine(session: &Session) -> Vec<Finding> {
-    let mut engine = match session.engine().await {
+    let mut engine = match within("the engine", session.engine()).await {
         Ok(engine) => engine,
         Err(failure) => {
             return vec![Finding::error("engine", "docker", said(failure), "start the engine, or say which is meant")];
         }
     };
-    let mut findings = vec![version(&mut engine).await];
-    let plugins = match engine.plugins(session.plugin.as_deref()).await {
+    let version = version(&mut engine).await;
+    let answers = version.level != Level::Error;
+    let mut findings = vec![version];
+    if !answers {
+        // The connection is of no use any more.
+        return findings;
+    }
+    let plugins = match within("the engine", engine.plugins(session.plugin.as_deref())).await {
         Ok(plugins) => plugins,
         Err(failure) => {
             findings.push(Finding::error(
@@ -37,13 +46,21 @@ pub async fn examine(session: &Session) -> Vec<Finding> {
     for plugin in plugins {
         findings.extend(mounts(&mut engine, &plugin, &session.config_dir).await);
         if plugin.enabled {
-            findings.extend(told(&engine, &plugin).await);
+            let operator = within("the plugin", engine.operate(&plugin)).await;
+            findings.extend(told(plugin.short(), operator).await);
         } else {
             let advice = format!("docker plugin enable {}", plugin.short());
             findings.push(Finding::error("plugin", plugin.short(), "is disabled", advice));
         }
     }
     findings
+}
+
+/// What takes too long is a failure as any other.
+async fn within<T>(who: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let late =
+        |_| Failure::Failed(format!("{who} accepts connections, and has not answered within {} s", LIMIT.as_secs()));
+    timeout(LIMIT, work).await.map_err(late)?
 }
 
 fn said(failure: Failure) -> String {
@@ -55,7 +72,7 @@ fn said(failure: Failure) -> String {
 
 async fn version(engine: &mut Engine) -> Finding {
     let shown = engine.shown().to_owned();
-    match engine.get("/version").await {
+    match within("the engine", engine.get("/version")).await {
         Ok(answer) => judge(&shown, answer["Version"].as_str().unwrap_or("unknown"), answer["KernelVersion"].as_str()),
         Err(failure) => Finding::error("engine", shown, said(failure), "look at the engine's log"),
     }
@@ -75,7 +92,7 @@ fn judge(shown: &str, version: &str, kernel: Option<&str>) -> Finding {
 /// Where the plugin's mounts come from.
 async fn mounts(engine: &mut Engine, plugin: &Plugin, config_dir: &Path) -> Vec<Finding> {
     let name = plugin.short();
-    let inspected = match engine.get(&format!("/plugins/{}/json", plugin.name)).await {
+    let inspected = match within("the engine", engine.get(&format!("/plugins/{}/json", plugin.name))).await {
         Ok(inspected) => inspected,
         Err(failure) => return vec![Finding::error("plugin", name, said(failure), "docker plugin inspect tells more")],
     };
@@ -142,20 +159,19 @@ fn socket_folder(name: &str, source: &str, socket: &Path, set: &dyn Fn(&str, &st
 }
 
 /// What the plugin itself finds.
-async fn told(engine: &Engine, plugin: &Plugin) -> Vec<Finding> {
-    let name = plugin.short();
-    let mut operator = match engine.operate(plugin).await {
+async fn told(name: &str, operator: Result<Operator, Failure>) -> Vec<Finding> {
+    let mut operator = match operator {
         Ok(operator) => operator,
         Err(failure) => {
             let advice = "run this as root on the engine's host: only then the plugin can be asked";
             return vec![Finding::warning("plugin", name, said(failure), advice)];
         }
     };
-    let mut findings = match operator.client.get("/dso/v1/version").await {
+    let mut findings = match within("the plugin", ask(&mut operator, "/dso/v1/version")).await {
         Ok(version) => vec![same_version(name, &version)],
-        Err(error) => vec![Finding::error("plugin", name, said(operator.failure(error)), "restart the plugin")],
+        Err(failure) => return vec![Finding::error("plugin", name, said(failure), "restart the plugin")],
     };
-    match operator.client.get("/dso/v1/doctor").await {
+    match within("the plugin", ask(&mut operator, "/dso/v1/doctor")).await {
         Ok(answer) => match serde_json::from_value::<Vec<Finding>>(answer["findings"].clone()) {
             Ok(told) => findings.extend(told),
             Err(_) => findings.push(Finding::error(
@@ -165,11 +181,14 @@ async fn told(engine: &Engine, plugin: &Plugin) -> Vec<Finding> {
                 "use a `docker dso` of its version",
             )),
         },
-        Err(error) => {
-            findings.push(Finding::error("plugin", name, said(operator.failure(error)), "restart the plugin"))
-        }
+        Err(failure) => findings.push(Finding::error("plugin", name, said(failure), "restart the plugin")),
     }
     findings
+}
+
+async fn ask(operator: &mut Operator, path: &str) -> Result<Value, Failure> {
+    let answer = operator.client.get(path).await;
+    answer.map_err(|error| operator.failure(error))
 }
 
 fn same_version(name: &str, answer: &Value) -> Finding {
@@ -188,8 +207,27 @@ fn same_version(name: &str, answer: &Value) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::findings::Level;
+    use crate::{
+        cli::plugin::own_arguments,
+        docker::client::{Client, Dial},
+    };
     use serde_json::json;
+
+    /// The clock moves where nothing else does.
+    #[tokio::test(start_paused = true)]
+    async fn who_accepts_a_connection_and_never_answers_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("docker.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let options = own_arguments(vec!["-H".into(), format!("unix://{}", socket.display()).into()]).0;
+        let findings = timeout(LIMIT * 10, examine(&Session::new(options, |_| None))).await.expect("it ends");
+        let [engine] = &findings[..] else { panic!("{findings:?}") };
+        assert!(engine.level == Level::Error && engine.message.contains("has not answered within 30 s"), "{engine:?}");
+        let client = Client::connect(&Dial::Socket(socket)).await.unwrap();
+        let operator = Operator { client, plugin: "dso".into() };
+        let findings = timeout(LIMIT * 10, told("dso", Ok(operator))).await.expect("it ends");
+        assert_eq!(findings[0].message, "the plugin accepts connections, and has not answered within 30 s");
+    }
 
     #[test]
     fn old_engines_and_other_versions_are_told() {

@@ -23,6 +23,8 @@ struct Inner {
     lose: Option<(usize, bool)>,
     /// Somebody else is always quicker.
     contended: bool,
+    /// What Swarm refuses to write.
+    refused: BTreeSet<String>,
 }
 
 // === impl ScriptedSwarm ===
@@ -42,6 +44,16 @@ impl ScriptedSwarm {
         self.0.lock().unwrap().contended = contended;
     }
 
+    /// Swarm refuses to write this service or secret, or no more.
+    pub fn refuse(&self, name: &str, refuses: bool) {
+        let refused = &mut self.0.lock().unwrap().refused;
+        if refuses {
+            refused.insert(name.into())
+        } else {
+            refused.remove(name)
+        };
+    }
+
     /// After `writes` more, the next write fails: before it has an effect, or after.
     pub fn lose(&self, lose: Option<(usize, bool)>) {
         self.0.lock().unwrap().lose = lose;
@@ -54,8 +66,9 @@ impl ScriptedSwarm {
 
     pub fn service(&self, name: &str, secrets: &[&str], labels: &[(&str, &str)]) {
         let secrets: BTreeSet<_> = secrets.iter().map(ToString::to_string).collect();
+        let (id, labels) = (name.to_owned(), owned(labels));
         let service =
-            Service { id: name.into(), name: name.into(), index: 1, labels: owned(labels), secrets, update: None };
+            Service { name: id.clone(), id, index: 1, labels, secrets, is_job: false, previous: None, update: None };
         self.0.lock().unwrap().services.insert(name.into(), (service, Labels::new()));
     }
 
@@ -67,7 +80,7 @@ impl ScriptedSwarm {
         service.index += 1;
         service.update = Some(if well { UpdateState::Completed } else { UpdateState::RollbackCompleted });
         if !well {
-            service.labels = before.clone();
+            (service.labels, service.previous) = (before.clone(), None);
         }
     }
 
@@ -76,7 +89,7 @@ impl ScriptedSwarm {
         let mut inner = self.0.lock().unwrap();
         let (service, before) = inner.services.get_mut(name).unwrap();
         *before = service.labels.clone();
-        (service.index, service.update) = (service.index + 1, None);
+        (service.index, service.update, service.previous) = (service.index + 1, None, Some(before.clone()));
         change(service);
     }
 
@@ -94,13 +107,20 @@ impl ScriptedSwarm {
         inner.replaced.iter().filter(|(service, _)| service == name).map(|(_, labels)| labels.clone()).collect()
     }
 
+    pub fn remove(&self, name: &str) {
+        self.0.lock().unwrap().services.remove(name);
+    }
+
     /// Writes since the last call of this.
     pub fn writes(&self) -> usize {
         std::mem::take(&mut self.0.lock().unwrap().writes)
     }
 
-    fn write(&self, effect: impl FnOnce(&mut Inner) -> Option<Written>) -> Result<Written, RuntimeError> {
+    fn write(&self, id: &str, effect: impl FnOnce(&mut Inner) -> Option<Written>) -> Result<Written, RuntimeError> {
         let mut inner = self.0.lock().unwrap();
+        if inner.refused.contains(id) {
+            return Err(RuntimeError::Refused { doing: "write it".into(), answer: "not this one".into() });
+        }
         let lost = inner.lose.map(|(left, after)| (left == 0).then_some(after));
         inner.lose = inner.lose.map(|(left, after)| (left.saturating_sub(1), after));
         let gone = || Err(RuntimeError::Unreachable("the process is gone".into()));
@@ -134,10 +154,11 @@ impl Swarm for ScriptedSwarm {
         labels: &BTreeMap<String, Option<String>>,
         replace: bool,
     ) -> Result<Written, RuntimeError> {
-        self.write(|inner| {
+        self.write(id, |inner| {
             let (service, before) = inner.services.get_mut(id).filter(|(service, _)| service.index == index)?;
             assert_ne!(service.update, Some(UpdateState::Updating), "one update at a time");
             *before = service.labels.clone();
+            service.previous = Some(before.clone());
             for (name, value) in labels {
                 match value {
                     Some(value) => drop(service.labels.insert(name.clone(), value.clone())),
@@ -152,7 +173,7 @@ impl Swarm for ScriptedSwarm {
     }
 
     async fn label_secret(&self, id: &str, index: u64, name: &str, value: &str) -> Result<Written, RuntimeError> {
-        self.write(|inner| {
+        self.write(id, |inner| {
             let secret = inner.secrets.get_mut(id).filter(|secret| secret.index == index)?;
             secret.index += 1;
             secret.labels.insert(name.into(), value.into());

@@ -59,6 +59,11 @@ impl Account {
         Self { settings, host, opened: AsyncMutex::default() }
     }
 
+    /// Whom the settings name.
+    pub fn who(&self) -> String {
+        self.settings.who()
+    }
+
     /// Which region a secret is in, if that is known without asking anyone.
     pub fn region<'a>(&'a self, target: &'a Target) -> Option<&'a str> {
         target.region.as_deref().or(self.settings.region.as_deref())

@@ -77,6 +77,17 @@ const IDENTITY: [Variable; 10] = [
 // === impl AwsSettings ===
 
 impl AwsSettings {
+    /// The role that is taken on, else what of the host's identities is named.
+    pub fn who(&self) -> String {
+        let named = |key: &str| self.identity.iter().find(|(variable, _)| variable.key == key).map(|(_, value)| value);
+        match (&self.role, named("web_identity_role_arn"), named("profile")) {
+            (Some(role), ..) => format!("role {}", role.arn),
+            (None, Some(arn), _) => format!("role {arn}, by a web identity"),
+            (None, None, Some(profile)) => format!("profile {profile}"),
+            (None, None, None) => "the host's own credentials".into(),
+        }
+    }
+
     pub fn parse(name: &str, mut table: Table, host: &HostFiles) -> Result<Self, Faults> {
         let carried: Vec<_> = CREDENTIALS.iter().filter(|key| table.remove(**key).is_some()).collect();
         let mut settings = Settings::new(format!("[provider.{name}]"), table);

@@ -41,6 +41,8 @@ use std::{
 const PAGE: i32 = 25;
 /// Of one secret's versions; then a read is cheaper.
 const VERSION_PAGES: usize = 4;
+/// Of a vault's secrets; then a check for each secret is as good, and none keeps the others from being told.
+const LIST_PAGES: usize = 20;
 
 /// A version that a secret was known to have, and what its vault said of it then.
 #[derive(Clone, Debug)]
@@ -81,6 +83,11 @@ impl Inner {
         }
         let listed = match this.vaults.bounded(first, this.list(first, ids, &targets)).await {
             Ok(listed) => listed,
+            // All of its pages are more than the time is for: each secret has that time for itself.
+            Err(error) if error.kind() == ErrorKind::Timeout => {
+                this.refusals.note(list_call(first));
+                return Self::one_by_one(this, ids, nothing).await;
+            }
             Err(error) => return ids.iter().map(|_| Err(error.clone())).collect(),
         };
         let (mut left, mut marks) = (Vec::new(), HashMap::new());
@@ -125,7 +132,7 @@ impl Inner {
         // One that is asked for alone has one page, which is the first.
         let start = if ids.len() > 1 { self.cut().remove(&first.host) } else { None };
         // More pages than secrets are no gain.
-        let pages = |start| self.vaults.pages(first, ids.len(), start, open, enough);
+        let pages = |start| self.vaults.pages(first, ids.len().min(LIST_PAGES), start, open, enough);
         let mut read = pages(start.clone()).await;
         if start.is_some() && read.as_ref().is_err_and(|error| error.kind() != ErrorKind::Forbidden) {
             // Where the last check ended is no place to begin any more.
@@ -239,7 +246,7 @@ impl Inner {
                 let version = SecretVersion::new(entry.version.as_deref().unwrap_or_default(), "");
                 Ok((Observed::Version(version), entry.marks))
             }
-            None if entries.is_empty() || (whole && target.version.is_some()) => Err(missing()),
+            None if whole && (entries.is_empty() || target.version.is_some()) => Err(missing()),
             None => {
                 // The next checks are one call, a read; a second later the versions may be told apart.
                 if !whole {

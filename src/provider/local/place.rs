@@ -35,6 +35,11 @@ pub struct Files {
 // === impl Place ===
 
 impl Place {
+    /// As the host names it.
+    pub fn identity(&self) -> &Path {
+        &self.identity
+    }
+
     pub fn read(instance: &str, table: toml::Table, host: &HostFiles) -> Result<Self, Faults> {
         let place = format!("[provider.{instance}]");
         let (credentials, table): (toml::Table, toml::Table) =

@@ -23,8 +23,10 @@ pub enum Verdict {
     Current,
     /// Swarm is at work on it.
     Busy { back: bool },
-    /// Swarm has stopped in the middle of an update, and somebody must look.
+    /// Swarm has stopped in the middle of a rotation, and somebody must look.
     Paused,
+    /// Swarm has stopped in the middle of another update, with which a rotation would go on: it waits.
+    Foreign,
     /// Swarm has rolled these back, and that is to be written down: the next update of anybody's makes Swarm forget it.
     Refuse { versions: Versions, labels: Relabel },
     /// Swarm has rolled these back.
@@ -38,6 +40,9 @@ pub enum Verdict {
 /// `ids` are the secrets that the service follows, `newest` what is known of them, `base` what its tasks got as long as no
 /// label says so.
 pub fn plan(service: &Service, ids: &BTreeSet<String>, newest: &Versions, base: &Versions) -> Verdict {
+    if service.is_job {
+        return Verdict::Current;
+    }
     match service.update {
         Some(UpdateState::Updating) => return Verdict::Busy { back: false },
         Some(UpdateState::RollbackStarted) => return Verdict::Busy { back: true },
@@ -64,9 +69,12 @@ pub fn plan(service: &Service, ids: &BTreeSet<String>, newest: &Versions, base: 
                 Verdict::Refuse { labels: [(REFUSED.to_owned(), Some(no.to_string()))].into(), versions: no }
             }
             _ if !no.0.is_empty() => Verdict::Refused(no),
-            Some(UpdateState::Paused) => Verdict::Paused,
+            Some(UpdateState::Paused) if !is_foreign(service) => Verdict::Paused,
             _ => Verdict::Current,
         };
+    }
+    if is_foreign(service) {
+        return Verdict::Foreign;
     }
     let refused = (!no.0.is_empty()).then(|| no.to_string());
     let mut labels =
@@ -77,6 +85,20 @@ pub fn plan(service: &Service, ids: &BTreeSet<String>, newest: &Versions, base: 
         return Verdict::Rotate { labels: [(VERSIONS.to_owned(), Some(to.to_string()))].into(), to };
     }
     Verdict::Announce { from, to, labels }
+}
+
+/// Whether an update stands still that is not a rotation of dso's. An update of dso's own would make Swarm go on with it.
+fn is_foreign(service: &Service) -> bool {
+    let on = service.labels.get(VERSIONS);
+    match service.update {
+        Some(UpdateState::Paused) => {
+            let before = service.previous.as_ref().map(|labels| labels.get(VERSIONS));
+            on.is_none() || before.is_none_or(|before| before == on)
+        }
+        // Swarm does not tell what it came back from; a rotation's goal is in the labels still.
+        Some(UpdateState::RollbackPaused) => on.is_none() || service.labels.get(NEXT) == on,
+        _ => false,
+    }
 }
 
 fn has_rolled_back(service: &Service) -> bool {
@@ -98,6 +120,8 @@ mod tests {
             index: 1,
             labels: labels.iter().map(|(name, pairs)| (name.to_string(), versions(pairs).to_string())).collect(),
             secrets: BTreeSet::new(),
+            is_job: false,
+            previous: None,
             update,
         }
     }
@@ -184,8 +208,31 @@ mod tests {
 
     #[test]
     fn a_paused_update_waits_for_a_person_or_a_newer_version() {
-        let paused = service(&[(VERSIONS, &NEW), (NEXT, &NEW)], Some(UpdateState::Paused));
+        let mut paused = service(&[(VERSIONS, &NEW), (NEXT, &NEW)], Some(UpdateState::Paused));
+        paused.previous = Some(service(&[(VERSIONS, &OLD), (NEXT, &NEW)], None).labels);
         assert_eq!(on(&paused, &NEW, &[]), Verdict::Paused);
         assert!(matches!(on(&paused, &[("a", "3"), ("b", "1")], &[]), Verdict::Announce { .. }));
+    }
+    #[test]
+    fn an_update_of_somebody_elses_that_stands_still_is_left_so() {
+        let newer = [("a", "3"), ("b", "1")];
+        let labels: [(&str, &[(&str, &str)]); 2] = [(VERSIONS, &NEW), (NEXT, &NEW)];
+        let mut theirs = service(&labels, Some(UpdateState::Paused));
+        theirs.previous = Some(theirs.labels.clone());
+        assert_eq!((on(&theirs, &newer, &[]), on(&theirs, &NEW, &[])), (Verdict::Foreign, Verdict::Current));
+        theirs.previous = None;
+        assert_eq!(on(&theirs, &newer, &[]), Verdict::Foreign, "Swarm does not say what was before");
+        let mut never = service(&[], Some(UpdateState::Paused));
+        never.previous = Some(service(&labels, None).labels);
+        assert_eq!(on(&never, &newer, &NEW), Verdict::Foreign, "a deployment that has wiped the labels");
+        assert_eq!(on(&service(&labels, Some(UpdateState::RollbackPaused)), &newer, &[]), Verdict::Foreign);
+    }
+
+    #[test]
+    fn a_job_is_never_written_to_since_any_update_runs_it_again() {
+        for labels in [&[][..], &[(VERSIONS, &OLD[..]), (NEXT, &NEW[..])]] {
+            let job = Service { is_job: true, ..service(labels, None) };
+            assert_eq!(on(&job, &NEW, &OLD), Verdict::Current);
+        }
     }
 }

@@ -279,3 +279,78 @@ async fn labels_that_a_deployment_has_wiped_are_no_change_and_the_next_one_is_fo
     world.swarm.end("app", false);
     assert_eq!(Versions::of(&world.swarm.look("app").labels, VERSIONS).0["p://app"], "2", "the way back is known");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_swarm_refuses_to_write_holds_up_nothing_else_and_is_tried_again() {
+    let world = World::new().await;
+    // Looked at before the other, by its name.
+    world.swarm.secret("a pin", &SECRET);
+    world.swarm.service("a service", &["a pin", "pin"], &[]);
+    world.settle().await;
+    for refused in ["a service", "a pin"] {
+        world.swarm.refuse(refused, true);
+    }
+    world.put("2");
+    world.settle().await;
+    world.swarm.end("app", true);
+    world.swarm.service("a service", &[], &[]);
+    world.settle().await;
+    assert_eq!(world.rotations(), ["2"]);
+    let noted = |name: &str| Versions::of(&world.swarm.labels_of_secret(name), VERSIONS).0["p://app"].clone();
+    assert_eq!((noted("a pin"), noted("pin")), ("1".to_owned(), "2".to_owned()));
+    world.swarm.service("a service", &["a pin"], &[]);
+    for refused in ["a service", "a pin"] {
+        world.swarm.refuse(refused, false);
+    }
+    world.settle().await;
+    assert_eq!(world.swarm.look("a service").update, Some(UpdateState::Updating));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_and_an_update_of_somebody_elses_that_stands_still_are_not_written_to() {
+    let world = World::new().await;
+    world.swarm.service("job", &["pin"], &[]);
+    world.swarm.service("paused", &["pin"], &[]);
+    world.swarm.edit("job", |service| service.is_job = true);
+    world.swarm.edit("paused", |service| service.update = Some(UpdateState::Paused));
+    world.put("2");
+    world.settle().await;
+    assert_eq!(world.rotations(), ["2"]);
+    for service in ["job", "paused"] {
+        assert_eq!(world.swarm.look(service).index, 2, "{service}");
+    }
+    world.swarm.edit("paused", |service| service.update = Some(UpdateState::Completed));
+    world.settle().await;
+    assert_eq!(world.swarm.replaced("paused").len(), 1, "a person has ended it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_refresh_holds_for_services_too() {
+    let world = World::new().await;
+    assert_eq!(world.services.reconcile().await, Some(Duration::from_secs(30)));
+    world.bench.driver.set_refresh(Duration::from_secs(5));
+    assert_eq!(world.services.reconcile().await, Some(Duration::from_secs(5)));
+    world.put("2");
+    tokio::time::advance(Duration::from_secs(5)).await;
+    world.services.reconcile().await;
+    world.services.reconcile().await;
+    assert_eq!(world.rotations(), ["2"]);
+    world.bench.driver.set_refresh(Duration::ZERO);
+    assert_eq!(world.services.reconcile().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_to_a_service_that_is_gone_is_forgotten_and_a_lost_race_is_not_run_at_once() {
+    let world = World::new().await;
+    world.serve().await.unwrap();
+    assert_eq!(world.bench.driver.versions_served("app").0["p://app"], "1");
+    world.swarm.contend(true);
+    world.put("2");
+    world.services.hurry("p");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(world.services.reconcile().await, Some(SOON));
+    world.swarm.remove("app");
+    world.settle().await;
+    assert_eq!(world.bench.driver.versions_served("app"), Versions::default());
+    assert!(!world.services.state().told.contains_key("app"));
+}

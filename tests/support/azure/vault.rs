@@ -66,6 +66,8 @@ struct State {
     resource: String,
     /// Where lists say that their next page is.
     next_host: Option<String>,
+    /// How many pages of a list are empty before those that are not, as a vault's may be.
+    empty_pages: usize,
 }
 
 #[derive(Clone)]
@@ -92,6 +94,7 @@ impl KeyVault {
             refused: Vec::new(),
             resource: AUDIENCE.into(),
             next_host: None,
+            empty_pages: 0,
         }));
         let (shared, (cert, key)) = (Arc::clone(&state), certificates.files());
         let server = Server::start_tls((&cert, &key), move |seen| {
@@ -178,6 +181,10 @@ impl KeyVault {
 
     pub fn continue_lists_at(&self, host: &str) {
         self.state().next_host = Some(host.into());
+    }
+
+    pub fn begin_lists_with_empty_pages(&self, count: usize) {
+        self.state().empty_pages = count;
     }
 
     pub fn calls(&self) -> Vec<Call> {
@@ -310,11 +317,13 @@ impl State {
     }
 
     fn page(&self, vault: &str, path: &str, lines: Vec<Value>, page: usize, most: usize) -> Reply {
-        let next = ((page + 1) * most < lines.len()).then(|| {
+        let empty = self.empty_pages;
+        let next = (page < empty || (page - empty + 1) * most < lines.len()).then(|| {
             let host = self.next_host.clone().unwrap_or_else(|| format!("{vault}.vault.test:{}", self.port));
             format!("https://{host}{path}?api-version=2025-07-01&$skiptoken={}&maxresults={most}", page + 1)
         });
-        let lines: Vec<_> = lines.into_iter().skip(page * most).take(most).collect();
+        let shown = if page < empty { 0 } else { most };
+        let lines: Vec<_> = lines.into_iter().skip(page.saturating_sub(empty) * most).take(shown).collect();
         answer(json!({"value": lines, "nextLink": next}))
     }
 
