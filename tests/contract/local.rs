@@ -88,7 +88,8 @@ impl World for Local {
         for _ in 0..count / 100 {
             self.put(name, fields).await;
         }
-        assert!(size() < first + 100, "{first} bytes, and then {}", size());
+        // age pads its header by a random part of some hundred bytes; a hundred old values would be more.
+        assert!(size() < first + 1000, "{first} bytes, and then {}", size());
     }
 
     async fn remove(&self, name: &str) {
