@@ -57,7 +57,13 @@ sweep_system_engine() {
     each remove_volume_at_last < <(docker volume ls --format '{{.Name}} {{.Name}}')
 }
 
-remove_container() { docker rm -fv "$1" >/dev/null || fail "container $1 stays"; }
+# A replacement has the anonymous volumes of what it replaced by their names, and `-v` leaves those.
+remove_container() {
+    local mounts='{{range .Mounts}}{{if eq .Type "volume"}}{{println .Name}}{{end}}{{end}}' anonymous
+    anonymous=$(docker inspect -f "$mounts" "$1" 2>/dev/null | grep -xE '[0-9a-f]{64}' || true)
+    docker rm -fv "$1" >/dev/null || fail "container $1 stays"
+    if [ -n "$anonymous" ]; then xargs docker volume rm -f <<<"$anonymous" >/dev/null 2>&1 || true; fi
+}
 remove_volume() { docker volume rm -f "$1" >/dev/null 2>&1; }
 remove_volume_at_last() { docker volume rm -f "$1" >/dev/null || fail "volume $1 stays"; }
 remove_image() { docker rmi -f "$1" >/dev/null || fail "image $1 stays"; }
