@@ -55,6 +55,28 @@ pub enum State {
     Orphaned,
 }
 
+/// What a volume's state depends on, of what was seen of it.
+#[derive(Clone, Copy)]
+struct Trouble {
+    is_live: bool,
+    mounts: u32,
+    has_error: bool,
+    left_behind: bool,
+}
+
+// === impl Trouble ===
+
+impl Trouble {
+    fn of(seen: &Seen) -> Self {
+        Self {
+            is_live: seen.live.is_some(),
+            mounts: seen.mounts,
+            has_error: seen.error.is_some(),
+            left_behind: seen.left_behind.is_some(),
+        }
+    }
+}
+
 // === impl State ===
 
 impl State {
@@ -80,7 +102,7 @@ impl Driver {
     pub(super) fn status(&self, volume: &Arc<Volume>) -> Status {
         let seen = lock(&volume.seen).clone();
         let mut status = Status {
-            state: State::Idle,
+            state: self.state_with(volume, Trouble::of(&seen)),
             generation: seen.generation,
             versions: BTreeMap::new(),
             checked: None,
@@ -100,17 +122,39 @@ impl Driver {
             }
             None => {
                 status.error = status.error.or(seen.error);
-                status.state = match (seen.mounts, &status.error) {
-                    (1.., _) => State::Orphaned,
-                    (0, Some(_)) => State::Failed,
-                    (0, None) => State::Idle,
-                };
                 if status.state == State::Orphaned && status.error.is_none() {
                     status.error = Some(ORPHANED.into());
                 }
             }
         }
         status
+    }
+
+    /// The state alone, and the generation that is shown: without the copies and texts of [`Driver::status`].
+    pub(super) fn state(&self, volume: &Volume) -> (State, u64) {
+        let seen = lock(&volume.seen);
+        let generation = seen.live.as_ref().map_or(seen.generation, |live| live.generation);
+        let trouble = Trouble::of(&seen);
+        // The files may be at work, and nobody who only looks is kept waiting for them by this.
+        drop(seen);
+        (self.state_with(volume, trouble), generation)
+    }
+
+    fn state_with(&self, volume: &Volume, trouble: Trouble) -> State {
+        if !trouble.is_live {
+            return match (trouble.mounts, trouble.has_error || volume.spec.is_err()) {
+                (1.., _) => State::Orphaned,
+                (0, true) => State::Failed,
+                (0, false) => State::Idle,
+            };
+        }
+        // What was taken back is not what the provider has.
+        let refusing = || lock(&volume.projection).as_ref().is_some_and(|projection| !projection.refused().is_empty());
+        let unchecked = || volume.secrets().iter().any(|id| self.parts.cache.known(id).error.is_some());
+        match trouble.has_error || trouble.left_behind || unchecked() || refusing() {
+            true => State::Stale,
+            false => State::Current,
+        }
     }
 
     /// When providers last confirmed the oldest of the versions that the volume shows; `None` if one has not yet.
@@ -138,9 +182,7 @@ impl Driver {
             errors.extend(seen.error.clone());
         }
         errors.extend(seen.left_behind.clone());
-        // What was taken back is not what the provider has. That containers were not told yet is told too, but the files are current.
-        let refusing = lock(&volume.projection).as_ref().is_some_and(|projection| !projection.refused().is_empty());
-        status.state = if errors.is_empty() && !refusing { State::Current } else { State::Stale };
+        // That containers were not told yet is told too, but the files are current.
         errors.extend(seen.explained.clone());
         status.error = (!errors.is_empty()).then(|| errors.join("; "));
     }

@@ -11,10 +11,9 @@ use std::sync::Arc;
 impl Driver {
     pub(super) fn tell_mounted(&self, volume: &Arc<Volume>, id: &MountId, fresh: bool) {
         self.record_mount(volume, id, None);
-        let status = self.status(volume);
-        let (mount, is_stale) = (if fresh { "fresh" } else { "joined" }, status.state == State::Stale);
+        let (mount, (state, generation)) = (if fresh { "fresh" } else { "joined" }, self.state(volume));
         self.metrics().mounted(mount);
-        let fields = json!({"generation": status.generation, "mount": mount, "stale": is_stale});
+        let fields = json!({"generation": generation, "mount": mount, "stale": state == State::Stale});
         self.happenings.tell("mounted", Some(volume.name.as_str()), fields);
     }
 
@@ -44,12 +43,7 @@ impl Driver {
             let is_checked = volume.spec().is_ok_and(|spec| self.interval(spec).is_some());
             let confirmed = self.confirmed(volume).filter(|_| is_checked);
             let published = lock(&volume.seen).live.as_ref().map(|live| live.rotated);
-            VolumeSample {
-                name: volume.name.to_string(),
-                state: self.status(volume).state.as_str(),
-                published,
-                confirmed,
-            }
+            VolumeSample { name: volume.name.to_string(), state: self.state(volume).0.as_str(), published, confirmed }
         });
         self.metrics().exposition(samples.collect(), self.happenings.lost())
     }
@@ -57,12 +51,12 @@ impl Driver {
     /// Tells if the volume has become stale, or is current again, since this was last called for it.
     pub fn tell_state(&self, name: &VolumeName) {
         let Some(volume) = self.find(name) else { return };
-        let status = self.status(&volume);
-        let why = (status.state == State::Stale).then(|| status.error.unwrap_or_default());
+        let (state, _) = self.state(&volume);
+        let why = (state == State::Stale).then(|| self.status(&volume).error.unwrap_or_default());
         let before = std::mem::replace(&mut lock(&volume.seen).told_stale, why.clone());
         match (before, why) {
             (None, Some(why)) => self.happenings.tell("stale", Some(name.as_str()), json!({ "error": why })),
-            (Some(_), None) if status.state == State::Current => {
+            (Some(_), None) if state == State::Current => {
                 self.happenings.tell("current", Some(name.as_str()), json!({}));
             }
             _ => {}
