@@ -10,11 +10,13 @@ pub mod cache;
 mod each;
 pub mod error;
 mod files;
+mod limits;
 pub mod local;
 mod refusals;
 pub mod registry;
 #[cfg(test)]
 pub mod scripted;
+mod trust;
 pub mod vault;
 
 use crate::{

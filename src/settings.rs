@@ -1,8 +1,9 @@
 //! Strict reading of a table of settings: every key is asked for by name, and what is left over is a
-//! fault that names the nearest key. Stands beneath everything; knows [`Faults`] alone.
+//! fault that names the nearest key. Stands beneath everything.
 
 use crate::{
     faults::{self, Faults},
+    host::HostFiles,
     units,
 };
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
@@ -33,6 +34,15 @@ impl Settings {
 
     pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         self.string(key).map(PathBuf::from)
+    }
+
+    /// A path on the host that can be seen from here; where it leads is found anew at each use.
+    pub fn host_path(&mut self, key: &'static str, host: &HostFiles) -> Option<PathBuf> {
+        let path = self.path(key)?;
+        match host.locate(&path) {
+            Ok(_) => Some(path),
+            Err(fault) => self.wrong(key, &format!("cannot be used: {fault}")),
+        }
     }
 
     pub fn boolean(&mut self, key: &'static str) -> Option<bool> {

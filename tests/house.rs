@@ -48,7 +48,7 @@ const STAYS_IN: [(&str, &[&str]); 21] = [
     ("azure_identity", &["provider::azure"]),
     ("azure_security_keyvault_secrets", &["provider::azure"]),
     ("vaultrs", &["provider::vault"]),
-    ("reqwest", &["provider::azure", "provider::vault"]),
+    ("reqwest", &["provider::azure", "provider::trust", "provider::vault"]),
     ("age", &["provider::local"]),
     ("saphyr_parser", &["cli::import"]),
     ("std::env::var", &["config", "main", "bin"]),

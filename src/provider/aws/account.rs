@@ -5,11 +5,11 @@ use super::{
     failure::{self, Asked},
     settings::AwsSettings,
     target::Target,
-    trust::{self, Stamp},
+    trust,
 };
 use crate::{
     host::HostFiles,
-    provider::{ErrorKind, ProviderError},
+    provider::{ErrorKind, ProviderError, files::Stamp, limits},
     secret::SecretId,
 };
 use aws_config::{
@@ -33,7 +33,6 @@ use tokio::{
     time::{self, Instant},
 };
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// One instance's account at AWS.
@@ -157,7 +156,7 @@ impl Account {
         let fault = |(kind, text): trust::Fault| self.error(kind, self.settings.region.as_deref(), text);
         let bundle = trust::bundle(self.settings.ca_file.as_deref(), &self.host).map_err(fault)?;
         let files = self.settings.profile_files(&self.host).into_iter().chain(bundle.clone());
-        let stamps: Vec<_> = files.map(|file| trust::stamp(&file)).collect();
+        let stamps: Vec<_> = files.map(|file| Stamp::of(&file)).collect();
         let mut opened = self.opened.lock().await;
         if let Some((of, opened)) = &*opened
             && *of == stamps
@@ -202,6 +201,6 @@ impl Account {
 
     fn limits(&self) -> TimeoutConfig {
         let timeout = self.settings.timeout;
-        TimeoutConfig::builder().connect_timeout(timeout.min(CONNECT_TIMEOUT)).operation_timeout(timeout).build()
+        TimeoutConfig::builder().connect_timeout(timeout.min(limits::CONNECT)).operation_timeout(timeout).build()
     }
 }

@@ -1,7 +1,7 @@
 //! The settings of an AWS instance, checked as far as can be without a server or a file.
 
 use super::target::is_region;
-use crate::{faults::Faults, host::HostFiles, settings::Settings};
+use crate::{faults::Faults, host::HostFiles, provider::limits, settings::Settings};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -9,9 +9,6 @@ use std::{
 };
 use toml::Table;
 use url::Url;
-
-const TIMEOUT: Duration = Duration::from_secs(10);
-const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
 /// Keys that would carry a credential.
 const CREDENTIALS: [&str; 6] =
@@ -100,8 +97,8 @@ impl AwsSettings {
         let region = region(&mut settings);
         let endpoint = url(&mut settings, "endpoint");
         let sts_endpoint = url(&mut settings, "sts_endpoint");
-        let ca_file = visible_path(&mut settings, "ca_file", host);
-        let timeout = timeout(&mut settings);
+        let ca_file = settings.host_path("ca_file", host);
+        let timeout = limits::timeout(&mut settings);
         let role = role(&mut settings);
         let list = settings.boolean("list").unwrap_or(true);
         let identity = identity(&mut settings, host);
@@ -166,14 +163,6 @@ fn url(settings: &mut Settings, key: &'static str) -> Option<Url> {
     }
 }
 
-fn timeout(settings: &mut Settings) -> Duration {
-    match settings.duration("timeout") {
-        None => TIMEOUT,
-        Some(time) if TIMEOUTS.contains(&time) => time,
-        Some(_) => settings.wrong("timeout", "must be between `100ms` and `1m`").unwrap_or(TIMEOUT),
-    }
-}
-
 fn role(settings: &mut Settings) -> Option<Role> {
     let arn = settings.string("role_arn");
     let external_id = settings.string("external_id");
@@ -199,9 +188,7 @@ fn identity(settings: &mut Settings, host: &HostFiles) -> Vec<(Variable, String)
         let value = match variable.kind {
             Kind::Text => settings.string(variable.key),
             Kind::Url => url(settings, variable.key).map(|url| url.to_string()),
-            Kind::File | Kind::Profile => {
-                visible_path(settings, variable.key, host).map(|path| path.display().to_string())
-            }
+            Kind::File | Kind::Profile => settings.host_path(variable.key, host).map(|path| path.display().to_string()),
         };
         value.map(|value| (variable, value))
     });
@@ -217,15 +204,6 @@ fn identity(settings: &mut Settings, host: &HostFiles) -> Vec<(Variable, String)
         }
     }
     given
-}
-
-/// A path that dso can see; where it leads is found anew at each use.
-fn visible_path(settings: &mut Settings, key: &'static str, host: &HostFiles) -> Option<PathBuf> {
-    let path = settings.path(key)?;
-    match host.locate(&path) {
-        Ok(_) => Some(path),
-        Err(fault) => settings.wrong(key, &format!("cannot be used: {fault}")),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The SDK's HTTPS client, and which certificates it trusts: those of `ca_file`, or else the host's.
 
-use crate::{host::HostFiles, provider::ErrorKind};
+use crate::{
+    host::HostFiles,
+    provider::{ErrorKind, trust},
+};
 use aws_sdk_secretsmanager::config::SharedHttpClient;
 use aws_smithy_http_client::{
     Builder,
@@ -13,19 +16,11 @@ use rustls::{
 };
 use std::{
     fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 /// Why there is no client; whoever knows the instance's name makes an error of it.
 pub type Fault = (ErrorKind, String);
-
-/// What changes when a file is written or replaced; `None` where there is no file.
-pub type Stamp = Option<(u64, u64, i64, i64)>;
-
-pub fn stamp(file: &Path) -> Stamp {
-    fs::metadata(file).ok().map(|meta| (meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()))
-}
 
 /// The file of the certificates to trust, where it is from here.
 pub fn bundle(ca_file: Option<&Path>, host: &HostFiles) -> Result<Option<PathBuf>, Fault> {
@@ -39,11 +34,7 @@ pub fn bundle(ca_file: Option<&Path>, host: &HostFiles) -> Result<Option<PathBuf
 pub fn client(bundle: Option<&Path>, named: Option<&Path>) -> Result<SharedHttpClient, Fault> {
     let mut store = TrustStore::empty();
     if let Some(bundle) = bundle {
-        let pem = certificates(bundle).map_err(|why| {
-            let hint = if named.is_some() { "check `ca_file`" } else { "mend it, or set `ca_file`" };
-            let named = named.map_or("the host's CA bundle".into(), |file| file.display().to_string());
-            (ErrorKind::Misconfigured, format!("the CA certificates in {named} cannot be used: {why}: {hint}"))
-        })?;
+        let pem = certificates(bundle).map_err(|why| (ErrorKind::Misconfigured, trust::unusable(named, &why)))?;
         store.add_pem_certificate(pem);
     }
     let context = TlsContext::builder().with_trust_store(store).build();

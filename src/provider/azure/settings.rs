@@ -3,13 +3,10 @@
 mod login;
 
 use super::{identity::Login, target::CLOUDS};
-use crate::{faults, faults::Faults, host::HostFiles, settings::Settings};
+use crate::{faults, faults::Faults, host::HostFiles, provider::limits, settings::Settings};
 use azure_core::http::Url;
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 use toml::Table;
-
-const TIMEOUT: Duration = Duration::from_secs(10);
-const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
 /// Where the clouds give out tokens, in the order of [`CLOUDS`].
 const AUTHORITIES: [&str; 3] =
@@ -55,8 +52,8 @@ impl AzureSettings {
         let suffix = suffix(&mut settings).unwrap_or_else(|| CLOUDS[cloud].1.into());
         let authority = authority(&mut settings, AUTHORITIES[cloud]);
         let private_endpoint = private_endpoint(&mut settings);
-        let ca_file = visible_path(&mut settings, "ca_file", host);
-        let timeout = timeout(&mut settings);
+        let ca_file = settings.host_path("ca_file", host);
+        let timeout = limits::timeout(&mut settings);
         let list = settings.boolean("list").unwrap_or(true);
         let login = login::parse(&mut settings, host);
         let name = name.to_owned();
@@ -133,23 +130,6 @@ fn private_endpoint(settings: &mut Settings) -> Option<IpAddr> {
     match text.parse() {
         Ok(address) => Some(address),
         Err(_) => settings.wrong("private_endpoint", "must be the IP address of the private endpoint"),
-    }
-}
-
-fn timeout(settings: &mut Settings) -> Duration {
-    match settings.duration("timeout") {
-        None => TIMEOUT,
-        Some(time) if TIMEOUTS.contains(&time) => time,
-        Some(_) => settings.wrong("timeout", "must be between `100ms` and `1m`").unwrap_or(TIMEOUT),
-    }
-}
-
-/// A path that dso can see; where it leads is found anew at each use.
-fn visible_path(settings: &mut Settings, key: &'static str, host: &HostFiles) -> Option<PathBuf> {
-    let path = settings.path(key)?;
-    match host.locate(&path) {
-        Ok(_) => Some(path),
-        Err(fault) => settings.wrong(key, &format!("cannot be used: {fault}")),
     }
 }
 

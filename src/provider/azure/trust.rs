@@ -3,22 +3,18 @@
 use super::failure::Fault;
 use crate::{
     host::HostFiles,
-    provider::{ErrorKind, files::Stamp},
+    provider::{ErrorKind, files::Stamp, limits, trust},
 };
 use reqwest::{
     Certificate, Client,
     dns::{Addrs, Name, Resolve, Resolving},
-    redirect,
 };
 use std::{
-    fs,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes the client at its first use, and again when the file of its certificates has changed.
 pub struct Trust {
@@ -47,22 +43,15 @@ impl Trust {
         if let Some((_, client)) = made.as_ref().filter(|(stamp, _)| *stamp == of) {
             return Ok(client.clone());
         }
-        let client =
-            certificates(&file).and_then(|found| self.build(found).map_err(|_| "one of them is malformed".into()));
+        let client = trust::certificates(&file)
+            .and_then(|found| self.build(found).map_err(|_| "one of them is malformed".into()));
         let client = client.map_err(|why| self.unusable(&why))?;
         *made = Some((of, client.clone()));
         Ok(client)
     }
 
     fn build(&self, certificates: Vec<Certificate>) -> reqwest::Result<Client> {
-        let client = Client::builder()
-            .tls_certs_only(certificates)
-            .https_only(true)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(self.timeout.min(CONNECT_TIMEOUT))
-            .timeout(self.timeout);
+        let client = trust::client(certificates, limits::CONNECT, self.timeout).https_only(true);
         match self.address {
             Some(address) => client.dns_resolver(Arc::new(Fixed(address))),
             None => client,
@@ -81,10 +70,7 @@ impl Trust {
     }
 
     fn unusable(&self, why: &str) -> Fault {
-        let named = self.ca_file.as_ref().map_or("the host's CA bundle".into(), |file| file.display().to_string());
-        let hint = if self.ca_file.is_some() { "check `ca_file`" } else { "mend it, or set `ca_file`" };
-        let text = format!("the CA certificates in {named} cannot be used: {why}: {hint}");
-        Fault::new(ErrorKind::Misconfigured, text)
+        Fault::new(ErrorKind::Misconfigured, trust::unusable(self.ca_file.as_deref(), why))
     }
 }
 
@@ -93,13 +79,5 @@ impl Resolve for Fixed {
         // The port of the URL goes before this one.
         let address = SocketAddr::new(self.0, 0);
         Box::pin(async move { Ok(Box::new(std::iter::once(address)) as Addrs) })
-    }
-}
-
-fn certificates(file: &Path) -> Result<Vec<Certificate>, String> {
-    let pem = fs::read(file).map_err(|error| error.to_string())?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err("it has no PEM certificate".into()),
     }
 }

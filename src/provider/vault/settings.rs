@@ -3,16 +3,10 @@
 mod login;
 
 use super::auth::Login;
-use crate::{faults::Faults, host::HostFiles, settings::Settings};
+use crate::{faults::Faults, host::HostFiles, provider::limits, settings::Settings};
 use reqwest::{Url, header::HeaderValue};
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 use toml::Table;
-
-const TIMEOUT: Duration = Duration::from_secs(10);
-const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
 /// Keys that would carry a credential, and what to use in their place.
 const CREDENTIALS: [(&str, &str); 12] = [
@@ -53,8 +47,8 @@ impl VaultSettings {
         }
         let address = address(&mut settings);
         let namespace = namespace(&mut settings);
-        let ca_file = visible_path(&mut settings, "ca_file", host);
-        let timeout = timeout(&mut settings);
+        let ca_file = settings.host_path("ca_file", host);
+        let timeout = limits::timeout(&mut settings);
         let login = login::parse(name, &mut settings, aws, host);
         if let (Some(address), Some(Login::Cert(_))) = (&address, &login)
             && address.scheme() == "http"
@@ -102,23 +96,6 @@ fn namespace(settings: &mut Settings) -> Option<HeaderValue> {
     match HeaderValue::from_str(text.trim_matches('/')) {
         Ok(value) if !value.is_empty() => Some(value),
         _ => settings.wrong("namespace", "must be a namespace's path such as `team/app`"),
-    }
-}
-
-fn timeout(settings: &mut Settings) -> Duration {
-    match settings.duration("timeout") {
-        None => TIMEOUT,
-        Some(time) if TIMEOUTS.contains(&time) => time,
-        Some(_) => settings.wrong("timeout", "must be between `100ms` and `1m`").unwrap_or(TIMEOUT),
-    }
-}
-
-/// A path that dso can see; where it leads is found anew at each use.
-fn visible_path(settings: &mut Settings, key: &'static str, host: &HostFiles) -> Option<PathBuf> {
-    let path = settings.path(key)?;
-    match host.locate(Path::new(&path)) {
-        Ok(_) => Some(path),
-        Err(fault) => settings.wrong(key, &format!("cannot be used: {fault}")),
     }
 }
 

@@ -1,16 +1,16 @@
 //! The HTTP client, and its certificates: those that it trusts, of `ca_file` or else the host's, and its own.
 
 use super::{auth::KeyPair, files::Stamp, settings::VaultSettings};
-use crate::{host::HostFiles, provider::ErrorKind};
-use reqwest::{Certificate, Client, Identity, redirect};
+use crate::{
+    host::HostFiles,
+    provider::{ErrorKind, limits, trust},
+};
+use reqwest::{Certificate, Client, Identity};
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes the client at its first use, and again when a file of its certificates has changed.
 pub struct Trust {
@@ -68,7 +68,7 @@ impl Trust {
         if let Some(made) = made.as_ref().filter(|made| made.of == of) {
             return Ok(made.client.clone());
         }
-        let certificates = match file.as_deref().map(certificates) {
+        let certificates = match file.as_deref().map(trust::certificates) {
             None => Vec::new(),
             Some(Ok(found)) => found,
             Some(Err(_)) if self.plain && self.ca_file.is_none() => Vec::new(),
@@ -102,13 +102,7 @@ impl Trust {
     }
 
     fn build(&self, certificates: Vec<Certificate>, own: Option<Identity>) -> reqwest::Result<Client> {
-        let client = Client::builder()
-            .tls_certs_only(certificates)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(self.timeout.min(CONNECT_TIMEOUT))
-            .timeout(self.timeout);
+        let client = trust::client(certificates, limits::CONNECT, self.timeout);
         match own {
             Some(own) => client.identity(own),
             None => client,
@@ -129,16 +123,6 @@ impl Trust {
     }
 
     fn unusable(&self, why: &str) -> String {
-        let named = self.ca_file.as_ref().map_or("the host's CA bundle".into(), |file| file.display().to_string());
-        let hint = if self.ca_file.is_some() { "check `ca_file`" } else { "mend it, or set `ca_file`" };
-        format!("the CA certificates in {named} cannot be used: {why}: {hint}")
-    }
-}
-
-fn certificates(file: &Path) -> Result<Vec<Certificate>, String> {
-    let pem = fs::read(file).map_err(|error| error.to_string())?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err("it has no PEM certificate".into()),
+        trust::unusable(self.ca_file.as_deref(), why)
     }
 }

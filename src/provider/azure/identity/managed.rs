@@ -8,14 +8,13 @@ use crate::{
         ErrorKind,
         azure::{failure::Fault, tokens::Given},
         buffer::append,
-        error, files,
+        error, files, trust,
     },
 };
 use azure_core::http::Url;
 use reqwest::{
     Client,
     header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
-    redirect,
 };
 use serde::Deserialize;
 use std::{
@@ -181,13 +180,7 @@ impl Managed {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client = Client::builder()
-            .tls_certs_only([])
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(timeout.min(CONNECT_TIMEOUT))
-            .timeout(timeout)
+        let client = trust::client(Vec::new(), CONNECT_TIMEOUT, timeout)
             .build()
             .map_err(|_| self.fault(ErrorKind::Misconfigured, "no client could be made for it"))?;
         Ok(self.client.get_or_init(|| client))

@@ -3,6 +3,7 @@
 use crate::provider::{
     ErrorKind, ProviderError,
     buffer::append,
+    trust,
     vault::{
         failure,
         http::{Answer, Http},
@@ -11,7 +12,6 @@ use crate::provider::{
 use reqwest::{
     Client, Url,
     header::{HeaderName, HeaderValue},
-    redirect,
 };
 use std::{sync::OnceLock, time::Duration};
 use zeroize::Zeroizing;
@@ -105,13 +105,7 @@ impl Metadata {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client = Client::builder()
-            .tls_certs_only([])
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT.min(http.timeout()))
+        let client = trust::client(Vec::new(), CONNECT_TIMEOUT, TIMEOUT.min(http.timeout()))
             .build()
             .map_err(|_| self.error(http, ErrorKind::Misconfigured, "no client could be made for it"))?;
         Ok(self.client.get_or_init(|| client))

@@ -1,8 +1,7 @@
 //! The keys of the logins: which method takes which, and what each needs.
 
-use super::{
-    super::auth::{AppRole, Aws, Azure, Cert, Gcp, Jwt, KeyPair, Login, ManagedIdentity, Metadata, RoleId, TokenFile},
-    visible_path,
+use super::super::auth::{
+    AppRole, Aws, Azure, Cert, Gcp, Jwt, KeyPair, Login, ManagedIdentity, Metadata, RoleId, TokenFile,
 };
 use crate::{faults, host::HostFiles, provider::aws::Caller, settings::Settings};
 use reqwest::Url;
@@ -70,7 +69,7 @@ pub fn parse(name: &str, settings: &mut Settings, aws: Option<Value>, host: &Hos
         "azure" => azure(settings, host).map(Login::Azure),
         "gcp" => gcp(settings).map(Login::Gcp),
         _ => {
-            let file = visible_path(settings, "auth.token_file", host).unwrap_or_else(|| TOKEN_FILE.into());
+            let file = settings.host_path("auth.token_file", host).unwrap_or_else(|| TOKEN_FILE.into());
             Some(Login::TokenFile(TokenFile::new(file)))
         }
     }
@@ -88,7 +87,7 @@ fn refuse_foreign(settings: &mut Settings, method: &str) {
 fn approle(settings: &mut Settings, host: &HostFiles) -> Option<AppRole> {
     let mount = mount(settings, "approle");
     let text = settings.string("auth.role_id");
-    let file = visible_path(settings, "auth.role_id_file", host);
+    let file = settings.host_path("auth.role_id_file", host);
     let role = role_id(settings, text, file);
     let file = needed_path(settings, "auth.secret_id_file", "the file that holds the SecretID", host);
     let wrapped = settings.boolean("auth.secret_id_wrapped").unwrap_or(false);
@@ -108,7 +107,7 @@ fn jwt(settings: &mut Settings, host: &HostFiles, method: &'static str, default:
     let mount = mount(settings, method);
     let role = role(settings);
     let file = match default {
-        Some(default) => Some(visible_path(settings, "auth.jwt_file", host).unwrap_or_else(|| default.into())),
+        Some(default) => Some(settings.host_path("auth.jwt_file", host).unwrap_or_else(|| default.into())),
         None => needed_path(settings, "auth.jwt_file", "the file that holds the JWT", host),
     };
     Some(Jwt { method, mount, role: role?, file: file? })
@@ -156,7 +155,7 @@ fn azure(settings: &mut Settings, host: &HostFiles) -> Option<Azure> {
 fn managed_identity(settings: &mut Settings, host: &HostFiles) -> Option<ManagedIdentity> {
     let machine = endpoint(settings, "auth.metadata_endpoint", Some(AZURE_METADATA));
     let endpoint = endpoint(settings, "auth.identity_endpoint", None);
-    let header_file = visible_path(settings, "auth.identity_header_file", host);
+    let header_file = settings.host_path("auth.identity_header_file", host);
     match (endpoint, header_file) {
         (None, None) => Some(ManagedIdentity::Machine(Metadata::new(machine?, "the instance metadata service"))),
         (Some(endpoint), Some(header_file)) => {
