@@ -1,8 +1,8 @@
 //! Version checks: how many calls they make, and what they fall back to.
 
 use crate::{
-    support::{aws::gate::Fault, server::Reply},
-    world::{World, id, version_of},
+    support::{aws::gate::Fault, instance::version_of, server::Reply},
+    world::{World, id},
 };
 use dso::{
     provider::{ErrorKind, Observed},

@@ -1,6 +1,9 @@
 //! What is read is what was written, and a rotation is seen.
 
-use crate::world::{World, id, version_of};
+use crate::{
+    support::instance::version_of,
+    world::{World, id},
+};
 use dso::provider::ErrorKind;
 use serde_json::json;
 

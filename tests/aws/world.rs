@@ -5,30 +5,21 @@ use crate::{
     support::{
         aws::{gate::Gate, identity::Identity, moto::Moto},
         bao::unique,
+        etc::Etc,
     },
 };
-use dso::{
-    host::HostFiles,
-    provider::{ErrorKind, Observed, Provider, ProviderError, aws::Aws},
-    secret::{Secret, SecretId, SecretVersion},
-};
-use std::{
-    fs,
-    ops::Deref,
-    sync::{Arc, Mutex},
-};
+use dso::provider::{ErrorKind, ProviderError, aws::Aws};
+use std::{ops::Deref, sync::Arc};
+
+pub use crate::support::instance::{Instance, id};
 
 pub struct World {
     pub moto: Moto,
     pub gate: Arc<Gate>,
     /// Gives the instances of [`World::aws`] their credentials.
     pub identity: Identity,
-    pub etc: tempfile::TempDir,
-    /// What must be in no log line and in no error.
-    secrets: Mutex<Vec<String>>,
+    pub etc: Etc,
 }
-
-pub struct Instance(Arc<dyn Provider>);
 
 // === impl World ===
 
@@ -37,27 +28,11 @@ impl World {
         capture::start();
         let moto = Moto::start().await;
         let gate = Arc::new(Gate::before(&moto.address).await);
-        let etc = tempfile::tempdir().unwrap();
+        let etc = Etc::new();
         let identity = Identity::container(&gate, Some(etc.path().join("token"))).await;
-        let world = Self { moto, gate, identity, etc, secrets: Mutex::default() };
+        let world = Self { moto, gate, identity, etc };
         world.write("token", &world.guard(&format!("token-{}", unique())));
         world
-    }
-
-    /// A text that must not be seen anywhere but in the value it is part of.
-    pub fn canary(&self) -> String {
-        self.guard(&format!("canary-{}", unique()))
-    }
-
-    pub fn guard(&self, secret: &str) -> String {
-        self.secrets.lock().unwrap().push(secret.to_owned());
-        secret.to_owned()
-    }
-
-    /// Writes a file of `/etc/dso` as provisioning does: whole or not at all.
-    pub fn write(&self, name: &str, content: &str) {
-        fs::write(self.etc.path().join(".new"), content).unwrap();
-        fs::rename(self.etc.path().join(".new"), self.etc.path().join(name)).unwrap();
     }
 
     /// An instance at the gate with a container's credentials; `more` are further settings.
@@ -86,7 +61,7 @@ impl World {
     }
 
     fn instance(&self, settings: &str) -> Instance {
-        Instance(Aws::build("aws", settings.parse().unwrap(), &HostFiles::on_host(self.etc.path())).unwrap())
+        Instance(Aws::build("aws", settings.parse().unwrap(), &self.host()).unwrap())
     }
 
     /// The class and the message of a read that must fail; no secret may be in it.
@@ -104,10 +79,18 @@ impl World {
     }
 
     fn all_secrets(&self) -> Vec<String> {
-        let mut secrets = self.secrets.lock().unwrap().clone();
+        let mut secrets = self.guarded();
         secrets.extend(self.gate.secrets());
         secrets.extend(self.identity.tokens());
         secrets
+    }
+}
+
+impl Deref for World {
+    type Target = Etc;
+
+    fn deref(&self) -> &Etc {
+        &self.etc
     }
 }
 
@@ -119,45 +102,5 @@ impl Drop for World {
         for secret in self.all_secrets() {
             assert!(!capture::contains(&secret), "a secret is in the log");
         }
-    }
-}
-
-// === impl Instance ===
-
-impl Instance {
-    pub fn provider(&self) -> Arc<dyn Provider> {
-        Arc::clone(&self.0)
-    }
-
-    pub async fn secret(&self, reference: &str) -> Secret {
-        self.read(&id(reference)).await.unwrap_or_else(|error| panic!("{reference}: {error}"))
-    }
-
-    /// The value of a secret that must be there, as text.
-    pub async fn text(&self, reference: &str) -> String {
-        String::from_utf8(self.secret(reference).await.value.expose().to_vec()).unwrap()
-    }
-
-    pub async fn version(&self, reference: &str) -> Result<Observed, ProviderError> {
-        self.versions(&[id(reference)]).await.remove(0)
-    }
-}
-
-impl Deref for Instance {
-    type Target = dyn Provider;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.0
-    }
-}
-
-pub fn id(reference: &str) -> Arc<SecretId> {
-    Arc::new(reference.parse().unwrap())
-}
-
-pub fn version_of(observed: Result<Observed, ProviderError>) -> SecretVersion {
-    match observed.unwrap() {
-        Observed::Version(version) => version,
-        Observed::Unversioned => panic!("unversioned"),
     }
 }

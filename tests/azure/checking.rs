@@ -1,11 +1,14 @@
 //! Version checks: how many calls they make, that they read no value, and what they fall back to.
 
 use crate::{
-    support::azure::{
-        directory::now,
-        vault::{Call, Fault},
+    support::{
+        azure::{
+            directory::now,
+            vault::{Call, Fault},
+        },
+        instance::version_of,
     },
-    world::{Instance, World, id, version_of},
+    world::{Instance, World, id},
 };
 use dso::{
     provider::{ErrorKind, Observed},

@@ -1,8 +1,8 @@
 //! What is read is what was written, and what may not be used is not.
 
 use crate::{
-    support::azure::directory::now,
-    world::{World, id, version_of},
+    support::{azure::directory::now, instance::version_of},
+    world::{World, id},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use dso::provider::ErrorKind;

@@ -2,11 +2,10 @@
 
 use crate::{
     capture,
-    support::bao::unique,
+    support::etc::Etc,
     world::{Fault, PATIENT, World},
 };
 use dso::{
-    host::HostFiles,
     provider::{ErrorKind, Provider, ProviderError, local, local::LocalStore},
     secret::SecretValue,
 };
@@ -16,25 +15,20 @@ use std::{
     fs::{self, File, Permissions},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 use tokio::time::timeout;
 
 pub struct Local {
-    etc: tempfile::TempDir,
-    canaries: Mutex<Vec<String>>,
+    etc: Etc,
 }
 
 // === impl Local ===
 
 impl Local {
-    fn host(&self) -> HostFiles {
-        HostFiles::on_host(self.etc.path())
-    }
-
     fn store(&self) -> LocalStore {
-        LocalStore::open("local", toml::Table::new(), &self.host()).unwrap()
+        LocalStore::open("local", toml::Table::new(), &self.etc.host()).unwrap()
     }
 
     fn set(&self, name: &str, value: &[u8]) {
@@ -54,12 +48,12 @@ impl World for Local {
 
     async fn start() -> Self {
         capture::start();
-        Self { etc: tempfile::tempdir().unwrap(), canaries: Mutex::default() }
+        Self { etc: Etc::new() }
     }
 
     /// A file is read in the time that it takes.
     fn instance(&self, _timeout: Duration) -> Arc<dyn Provider> {
-        local::Local::build("local", toml::Table::new(), &self.host()).unwrap()
+        local::Local::build("local", toml::Table::new(), &self.etc.host()).unwrap()
     }
 
     fn reference(&self, name: &str) -> String {
@@ -147,22 +141,19 @@ impl World for Local {
     }
 
     fn canary(&self) -> String {
-        let canary = format!("canary-{}", unique());
-        self.canaries.lock().unwrap().push(canary.clone());
-        canary
+        self.etc.canary()
     }
 
     fn is_silent(&self, error: &ProviderError) -> bool {
         let told = format!("{error} {error:?}");
-        !self.canaries.lock().unwrap().iter().any(|canary| told.contains(canary))
+        !self.etc.guarded().iter().any(|canary| told.contains(canary))
     }
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            let canaries = self.canaries.lock().unwrap();
-            assert!(!canaries.iter().any(|canary| capture::contains(canary)), "a secret is in the log");
+            assert!(!self.etc.guarded().iter().any(|canary| capture::contains(canary)), "a secret is in the log");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Version checks: how many calls they make, and what they fall back to.
 
 use crate::{
-    support::{bao::eventually, proxy::Fault},
-    world::{World, id, version_of},
+    support::{bao::eventually, instance::version_of, proxy::Fault},
+    world::{World, id},
 };
 use dso::{
     provider::{ErrorKind, Observed},

@@ -1,8 +1,8 @@
 //! What is read, from every kind of engine, is what was written.
 
 use crate::{
-    support::{bao::eventually, proxy::Fault},
-    world::{World, id, version_of},
+    support::{bao::eventually, instance::version_of, proxy::Fault},
+    world::{World, id},
 };
 use dso::{
     provider::{ErrorKind, Observed},

@@ -2,30 +2,22 @@
 
 use crate::{
     capture,
-    support::{
-        bao::{Bao, unique},
-        proxy::Proxy,
-    },
+    support::{bao::Bao, etc::Etc, proxy::Proxy},
 };
 use dso::{
-    host::HostFiles,
     provider::{ErrorKind, Observed, Provider, ProviderError, vault::Vault},
-    secret::{Secret, SecretId, SecretVersion},
+    secret::Secret,
 };
 use serde_json::{Value, json};
-use std::{
-    fs,
-    ops::Deref,
-    sync::{Arc, Mutex},
-};
+use std::{ops::Deref, path::Path, sync::Arc};
 use tokio_util::sync::CancellationToken;
+
+pub use crate::support::instance::id;
 
 pub struct World {
     pub bao: Bao,
     pub proxy: Proxy,
-    etc: tempfile::TempDir,
-    /// What must be in no log line and in no error.
-    secrets: Mutex<Vec<String>>,
+    etc: Etc,
 }
 
 /// An instance, with its own work running.
@@ -44,34 +36,14 @@ impl World {
     pub async fn with(bao: Bao) -> Self {
         capture::start();
         let proxy = Proxy::before(&bao.address).await;
-        let world = Self { etc: tempfile::tempdir().unwrap(), secrets: Mutex::new(vec![bao.root.clone()]), bao, proxy };
-        world.write("vault-token", &world.bao.root);
+        let world = Self { etc: Etc::new(), bao, proxy };
+        world.write("vault-token", &world.guard(&world.bao.root));
         world
     }
 
-    /// A text that must not be seen anywhere but in the value it is part of.
-    pub fn canary(&self) -> String {
-        self.guard(&format!("canary-{}", unique()))
-    }
-
-    pub fn guard(&self, secret: &str) -> String {
-        self.secrets.lock().unwrap().push(secret.to_owned());
-        secret.to_owned()
-    }
-
-    /// Writes a file of `/etc/dso` as provisioning does: whole or not at all.
-    pub fn write(&self, name: &str, content: &str) {
-        fs::write(self.etc.path().join(".new"), content).unwrap();
-        fs::rename(self.etc.path().join(".new"), self.etc.path().join(name)).unwrap();
-    }
-
     /// The folder that stands for `/etc/dso`.
-    pub fn etc(&self) -> &std::path::Path {
+    pub fn etc(&self) -> &Path {
         self.etc.path()
-    }
-
-    pub fn remove(&self, name: &str) {
-        fs::remove_file(self.etc.path().join(name)).unwrap();
     }
 
     /// A token with this policy, which the instances then use.
@@ -94,14 +66,14 @@ impl World {
     /// One whose lines in the log are told apart by its name.
     pub fn named(&self, name: &str, address: &str, more: &str) -> Instance {
         let table = format!("address = '{address}'\n{more}").parse().unwrap();
-        let provider = Vault::build(name, table, &HostFiles::on_host(self.etc.path())).unwrap();
+        let provider = Vault::build(name, table, &self.host()).unwrap();
         Instance { provider, cancel: CancellationToken::new() }
     }
 
     /// The message of an error, with the proxy's address written as `ADDRESS`; and no secret may be in it.
     pub fn message(&self, error: &ProviderError) -> String {
         let (shown, debug) = (error.to_string(), format!("{error:?}"));
-        for secret in self.secrets.lock().unwrap().iter().chain(&self.proxy.tokens()) {
+        for secret in self.guarded().iter().chain(&self.proxy.tokens()) {
             assert!(!shown.contains(secret) && !debug.contains(secret), "a secret is in an error");
         }
         shown.replace(self.proxy.address(), "ADDRESS")
@@ -109,7 +81,7 @@ impl World {
 
     /// No secret may be in a text that is shown.
     pub fn hides(&self, shown: &str) {
-        for secret in self.secrets.lock().unwrap().iter().chain(&self.proxy.tokens()) {
+        for secret in self.guarded().iter().chain(&self.proxy.tokens()) {
             assert!(!shown.contains(secret), "a secret is shown");
         }
     }
@@ -121,12 +93,20 @@ impl World {
     }
 }
 
+impl Deref for World {
+    type Target = Etc;
+
+    fn deref(&self) -> &Etc {
+        &self.etc
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
         }
-        for secret in self.secrets.lock().unwrap().iter().chain(&self.proxy.tokens()) {
+        for secret in self.guarded().iter().chain(&self.proxy.tokens()) {
             assert!(!capture::contains(secret), "a secret is in the log");
         }
     }
@@ -168,16 +148,5 @@ impl Deref for Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         self.cancel.cancel();
-    }
-}
-
-pub fn id(reference: &str) -> Arc<SecretId> {
-    Arc::new(reference.parse().unwrap())
-}
-
-pub fn version_of(observed: Result<Observed, ProviderError>) -> SecretVersion {
-    match observed.unwrap() {
-        Observed::Version(version) => version,
-        Observed::Unversioned => panic!("unversioned"),
     }
 }

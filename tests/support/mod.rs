@@ -13,6 +13,8 @@ pub mod cleanup;
 pub mod compose;
 pub mod door;
 pub mod engine;
+pub mod etc;
+pub mod instance;
 pub mod local;
 pub mod own_engine;
 pub mod plugin;
